@@ -1,0 +1,7 @@
+// Everything the module exports.
+export { gemm, gemmScratchBytes } from "./gemm";
+
+/** First byte that the caller may use. */
+export function heapBase(): usize {
+  return __heap_base;
+}
