@@ -1,0 +1,30 @@
+// fixtures.ts: reads the committed reference numbers, in Node and in the browser.
+
+/** Folders under `fixtures/`; its README says where the numbers come from. */
+export type FixtureName = "llama_gqa_tiny" | "gpt2_tiny" | "optim" | "train_llama_gqa" | "train_gpt2";
+
+/**
+ * The bytes of one fixture file.
+ *
+ * @param fixture folder under `fixtures/`
+ * @param file file name in it
+ * @throws Error when there is no such file
+ * @example
+ * const { tensors } = readSafetensors(await loadFixture("gpt2_tiny", "case.safetensors"));
+ */
+export async function loadFixture(fixture: FixtureName, file: string): Promise<Uint8Array> {
+  // The test server serves the repository under this module's own address, so one relative address does for both hosts.
+  const url = new URL(`../fixtures/${fixture}/${file}`, import.meta.url);
+  if (url.protocol === "file:") {
+    const { readFile } = await import("node:fs/promises");
+    return new Uint8Array(await readFile(url));
+  }
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`loadFixture: cannot read ${fixture}/${file}: ${response.status} ${response.statusText}`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+/** A fixture file parsed as JSON; `T` is the caller's description of what it holds. */
+export async function loadFixtureJson<T>(fixture: FixtureName, file: string): Promise<T> {
+  return JSON.parse(new TextDecoder().decode(await loadFixture(fixture, file))) as T;
+}
