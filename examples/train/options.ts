@@ -1,0 +1,153 @@
+// options.ts: the command line of the main job, read and checked before anything else happens.
+import { resolve } from "node:path";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+
+/** A mistake of the person at the keyboard: told in one line, exit code 2. */
+export class UsageError extends Error {
+  override name = "UsageError";
+}
+
+export const optimizerNames = ["adamw", "muon", "muonclip"] as const;
+export type OptimizerName = (typeof optimizerNames)[number];
+
+/** Everything the job can be told, with the defaults filled in. */
+export interface TrainOptions {
+  steps: number;
+  /** Undefined: a GPU where there is one, else the CPU. */
+  device: "cpu" | "webgpu" | undefined;
+  optimizer: OptimizerName;
+  /** Peak learning rate, after the warm-up. */
+  learningRate: number;
+  /** Largest attention logit that QK-Clip leaves alone. */
+  tau: number;
+  seed: number;
+  width: number;
+  layers: number;
+  heads: number;
+  /** Tokens a sequence. */
+  context: number;
+  /** Sequences a step. */
+  batch: number;
+  /** Absolute path of a text file; undefined: the World Factbook. */
+  text: string | undefined;
+  /** Absolute path of the run folder. */
+  out: string;
+  /** Show the live line. */
+  progress: boolean;
+}
+
+/** Peak learning rates that did best on the World Factbook at the default sizes. */
+const defaultLearningRate: { [K in OptimizerName]: number } = { adamw: 3e-3, muon: 1e-2, muonclip: 1e-2 };
+
+/**
+ * Reads the arguments after `--`.
+ *
+ * @param args the arguments, without program and script
+ * @param from the folder that relative paths start at. Default: where npm was called, else the working directory
+ * @throws UsageError for an unknown option, a value out of range, or values that do not go together
+ */
+export function parseOptions(
+  args: readonly string[],
+  from: string = process.env.INIT_CWD ?? process.cwd(),
+): TrainOptions | { help: string } {
+  let help = "";
+  const command = describeCommand().configureOutput({
+    writeOut: (text) => {
+      help += text;
+    },
+    writeErr: () => {}, // the message travels with the error
+  });
+  try {
+    command.parse([...args], { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return { help };
+    throw new UsageError(error.message.replace(/^error: /, ""));
+  }
+
+  const given = command.opts<Omit<TrainOptions, "learningRate" | "out"> & Partial<TrainOptions>>();
+  checkHeads(given.width, given.heads);
+  return {
+    ...given,
+    device: given.device,
+    learningRate: given.learningRate ?? defaultLearningRate[given.optimizer],
+    text: given.text === undefined ? undefined : resolve(from, given.text),
+    out: resolve(from, given.out ?? `runs/${timestamp()}-${given.optimizer}`),
+  };
+}
+
+function describeCommand(): Command {
+  const command = new Command("npm start --")
+    .usage("[options]")
+    .description("Trains a small byte-level transformer and leaves metrics, weights and a report in a folder.")
+    .exitOverride()
+    .allowExcessArguments(false)
+    .helpOption("--help", "show this text");
+  const option = (flags: string, description: string) => new Option(flags, description);
+  const options = [
+    option("--steps <n>", "training steps").argParser(integer(1, 1_000_000)).default(600),
+    option("--device <name>", "where to run (default: a GPU where there is one, else cpu)").choices(["cpu", "webgpu"]),
+    option("--optimizer <name>", "how to train")
+      .choices([...optimizerNames])
+      .default("muonclip"),
+    option("--learning-rate <x>", "peak learning rate (default: 0.01, adamw 0.003)").argParser(positive(10)),
+    option("--tau <x>", "largest attention logit that QK-Clip leaves alone").argParser(positive(1e6)).default(10),
+    option("--seed <n>", "decides weights, batches and sample")
+      .argParser(integer(0, 2 ** 32 - 1))
+      .default(1),
+    option("--width <n>", "hidden size").argParser(integer(2, 8192)).default(64),
+    option("--layers <n>", "transformer layers").argParser(integer(1, 128)).default(2),
+    option("--heads <n>", "attention heads; they divide the width").argParser(integer(1, 128)).default(4),
+    option("--context <n>", "tokens a sequence").argParser(integer(2, 8192)).default(128),
+    option("--batch <n>", "sequences a step").argParser(integer(1, 4096)).default(8),
+    option("--text <file>", "a UTF-8 text file to train on (default: the World Factbook)").argParser(nonEmpty),
+    option("--out <dir>", "run folder (default: runs/<time>-<optimizer>)").argParser(nonEmpty),
+    option("--no-progress", "no live line"),
+  ];
+  for (const each of options) command.addOption(each);
+  return command;
+}
+
+/** Rotary embeddings turn pairs of numbers, so each head needs an even share of the width. */
+function checkHeads(width: number, heads: number): void {
+  if (width % heads !== 0) {
+    throw new UsageError(`option '--heads' must divide the width, got ${heads} heads and width ${width}`);
+  }
+  if ((width / heads) % 2 !== 0) {
+    throw new UsageError(
+      `option '--heads' must leave each head an even width, got ${width} / ${heads} = ${width / heads}`,
+    );
+  }
+}
+
+function integer(low: number, high: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < low || value > high) {
+      throw new InvalidArgumentError(`It must be a whole number from ${low} to ${high}.`);
+    }
+    return value;
+  };
+}
+
+function positive(high: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === "" || !(value > 0 && value <= high)) {
+      throw new InvalidArgumentError(`It must be a number above 0 and at most ${high}.`);
+    }
+    return value;
+  };
+}
+
+function nonEmpty(text: string): string {
+  if (text.trim() === "") throw new InvalidArgumentError("It must not be empty.");
+  return text;
+}
+
+/** Local time as a folder name that sorts: 2025-03-01T14-05-09. */
+function timestamp(now: Date = new Date()): string {
+  const two = (n: number) => String(n).padStart(2, "0");
+  const date = [now.getFullYear(), two(now.getMonth() + 1), two(now.getDate())].join("-");
+  return `${date}T${[two(now.getHours()), two(now.getMinutes()), two(now.getSeconds())].join("-")}`;
+}

@@ -1,0 +1,81 @@
+import { describe, expect, test } from "vitest";
+import type { StepMetrics } from "./metrics.ts";
+import { chartsOf, escapeHtml, type Report, renderReport, thin } from "./report.ts";
+
+const metrics = (count: number): StepMetrics[] =>
+  Array.from({ length: count }, (_, i) => ({
+    step: i + 1,
+    loss: 5 - i / count,
+    learningRate: 0.01,
+    tokensPerSecond: 1000 + (i % 10),
+    maxLogit: [
+      [i / 10, 3],
+      [4, 5],
+    ],
+    clippedHeads: i % 3,
+    gradNorm: 1,
+    seconds: i,
+  }));
+
+const report = (count: number): Report => ({
+  title: "A run <of> tests",
+  settings: [
+    ["optimizer", "muonclip"],
+    ["text", 'a "file" & more'],
+  ],
+  metrics: metrics(count),
+  final: { done: true, validationLoss: 1.7, bitsPerByte: 2.45 },
+  baselines: [{ name: "order-1 n-gram", loss: 2.57 }],
+  tau: 10,
+  sample: { prompt: "Once <b>", continuation: " upon & \0" },
+});
+
+describe("renderReport(report)", () => {
+  test("is one page with four plots, the figures and the sample, and asks for nothing from elsewhere", async () => {
+    const page = await renderReport(report(50));
+    expect(page.match(/<svg role="img"/g)?.length).toBe(4);
+    for (const text of ["1.7000 nats a byte", "2.4500", "order-1 n-gram", "tau = 10", "layer 1, head 1"]) {
+      expect(page).toContain(text);
+    }
+    expect(page).toContain("<b>Once &lt;b&gt;</b> upon &amp; \uFFFD");
+    expect(page).toContain("a &quot;file&quot; &amp; more");
+    expect(page).not.toMatch(/<script|<link|src=|@import|url\(/);
+    expect(page.replace(/xmlns(:\w+)?="[^"]*"/g, "")).not.toMatch(/https?:/);
+  });
+
+  test("draws a run of a single step", async () => {
+    expect(await renderReport(report(1))).toContain("</html>");
+  });
+});
+
+describe("chartsOf(report)", () => {
+  test("has the tau line only with QK-Clip", () => {
+    expect(chartsOf(report(5))[1]!.lines).toEqual([{ value: 10, label: "tau = 10" }]);
+    expect(chartsOf({ ...report(5), tau: undefined })[1]!.lines).toEqual([]);
+  });
+
+  test("has a series for every head", () => {
+    expect(new Set(chartsOf(report(5))[1]!.points.map((point) => point.series)).size).toBe(4);
+  });
+});
+
+describe("thin(metrics, limit)", () => {
+  test("keeps short runs whole", () => {
+    expect(thin(metrics(10), 10)).toEqual(metrics(10));
+  });
+
+  test("keeps means of the loss and every largest logit and count of long ones", () => {
+    const all = metrics(1003);
+    const bins = thin(all, 100);
+    expect(bins.length).toBeLessThanOrEqual(100);
+    expect(bins.at(-1)!.step).toBe(1003);
+    expect(bins[0]!.loss).toBeCloseTo(all.slice(0, 11).reduce((sum, each) => sum + each.loss, 0) / 11, 12);
+    const largest = (list: StepMetrics[]) => Math.max(...list.map((each) => each.maxLogit[0]![0]!));
+    expect(largest(bins)).toBe(largest(all));
+    expect(Math.max(...bins.map((bin) => bin.clippedHeads))).toBe(2);
+  });
+});
+
+test("escapeHtml(text) leaves no markup and no control character", () => {
+  expect(escapeHtml(`<a href="x">&\x01\n\t`)).toBe("&lt;a href=&quot;x&quot;&gt;&amp;\uFFFD\n\t");
+});
