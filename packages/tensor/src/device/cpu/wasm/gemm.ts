@@ -1,7 +1,7 @@
 // gemm.ts: batched matrix product of strided Float32Arrays, computed by the WebAssembly kernel of assembly/gemm.as.
 
 import type { GemmOperand, GemmOutput, GemmShape } from "../gemmReference.ts";
-import { wasmFloats, wasmKernels } from "./instance.ts";
+import { wasmKernels, wasmRegions } from "./instance.ts";
 import { copyIn, copyStrided, planStage, type StagePlan } from "./stage.ts";
 
 /** Elements of A, B and C that are in the module's memory at one time: 16 MiB. Larger products are cut. */
@@ -123,11 +123,8 @@ function runStaged(problem: Problem, planA: StagePlan, planB: StagePlan, sizeC: 
   const { a, b, c, batch, m, n, k, accumulate } = problem;
   const rank = batch.length;
   const kernels = wasmKernels();
-  const scratch = align(kernels.heapBase());
-  const atA = align(scratch + kernels.gemmScratchBytes());
-  const atB = align(atA + 4 * planA.size);
-  const atC = align(atB + 4 * planB.size);
-  const memory = wasmFloats(atC + 4 * sizeC);
+  const { memory, starts } = wasmRegions(kernels.gemmScratchBytes() / 4, planA.size, planB.size, sizeC);
+  const [scratch, atA, atB, atC] = starts;
 
   const shapeC = [...batch, m, n];
   const outside = {
@@ -202,9 +199,4 @@ function denseStrides(shape: readonly number[]): number[] {
     stride *= shape[axis];
   }
   return strides;
-}
-
-/** A cache line's start at or after `bytes`. */
-function align(bytes: number): number {
-  return Math.ceil(bytes / 64) * 64;
 }

@@ -1,5 +1,14 @@
 // index.ts: the kernels of the CPU device that run as WebAssembly SIMD.
 
 export type { GemmOperand, GemmOutput, GemmShape } from "../gemmReference.ts";
+export {
+  type AttentionBackward,
+  type AttentionForward,
+  type AttentionInputs,
+  type AttentionOperand,
+  attentionBackward,
+  attentionForward,
+} from "./attention.ts";
+export { exp } from "./exp.ts";
 export { gemm } from "./gemm.ts";
 export { initWasm } from "./instance.ts";

@@ -22,10 +22,51 @@ interface WasmKernels {
     accumulate: number,
     scratch: number,
   ): void;
+  exp(from: number, to: number, size: number): void;
+  attentionBlockRows(): number;
+  attentionForward(
+    q: number,
+    k: number,
+    v: number,
+    o: number,
+    rowMax: number,
+    rowSum: number,
+    queryIds: number,
+    keyIds: number,
+    queries: number,
+    keys: number,
+    size: number,
+    valueSize: number,
+    scale: number,
+    causal: number,
+    scores: number,
+    scratch: number,
+  ): void;
+  attentionBackward(
+    q: number,
+    k: number,
+    v: number,
+    logSumExp: number,
+    dO: number,
+    dq: number,
+    dk: number,
+    dv: number,
+    queryIds: number,
+    keyIds: number,
+    queries: number,
+    keys: number,
+    size: number,
+    valueSize: number,
+    scale: number,
+    causal: number,
+    scores: number,
+    gradients: number,
+    scratch: number,
+  ): void;
 }
 
 let kernels: WasmKernels | undefined;
-let floats = new Float32Array(0);
+let floats = new Float32Array(0); // the memory, as last seen
 
 function moduleBytes(): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(atob(wasmBase64), (character) => character.charCodeAt(0));
@@ -52,14 +93,28 @@ export function wasmKernels(): WasmKernels {
   return kernels;
 }
 
+/** Room in the module's memory. */
+export interface WasmRegions {
+  /** The whole memory. Growing it detaches older views: keep none. */
+  readonly memory: Float32Array<ArrayBuffer>;
+  /** Where each region starts, in bytes, as the kernels take it; in elements of `memory`, a quarter of that. */
+  readonly starts: readonly number[];
+}
+
 /**
- * The memory of the module as floats, at least `bytes` long. The memory only grows, and growing detaches older views:
- * ask again before every use and keep none.
+ * Lays out regions of the given sizes, in floats, one after the other at cache lines, over those of the last call.
+ * The memory only grows: it stays as large as the largest call so far.
  */
-export function wasmFloats(bytes: number): Float32Array {
-  const { memory } = wasmKernels();
-  const missing = bytes - memory.buffer.byteLength;
+export function wasmRegions(...sizes: readonly number[]): WasmRegions {
+  const { memory, heapBase } = wasmKernels();
+  let end = Math.ceil(heapBase() / 64) * 64;
+  const starts = sizes.map((size) => {
+    const start = end;
+    end += Math.ceil(size / 16) * 64;
+    return start;
+  });
+  const missing = end - memory.buffer.byteLength;
   if (missing > 0) memory.grow(Math.ceil(missing / 65536));
   if (floats.buffer !== memory.buffer) floats = new Float32Array(memory.buffer);
-  return floats;
+  return { memory: floats, starts };
 }

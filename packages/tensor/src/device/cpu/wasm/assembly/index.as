@@ -1,4 +1,6 @@
 // Everything the module exports.
+export { attentionBackward, attentionBlockRows, attentionForward } from "./attention";
+export { exp } from "./exp";
 export { gemm, gemmScratchBytes } from "./gemm";
 
 /** First byte that the caller may use. */

@@ -1,0 +1,234 @@
+import { describe, expect, test } from "vitest";
+import { type AttentionInputs, type AttentionOperand, attentionBackward, attentionForward } from "./index.ts";
+
+interface Case {
+  readonly batch?: number;
+  readonly heads?: number;
+  readonly groups?: number;
+  readonly queries: number;
+  readonly keys?: number;
+  readonly size?: number;
+  readonly valueSize?: number;
+  readonly causal?: boolean;
+  readonly documents?: boolean;
+  /** Layout of q, k, v and their gradients: [B, H, T, D] or, as a projection leaves them, [B, T, H, D]. */
+  readonly layout?: "heads first" | "time first";
+}
+
+const cases: Case[] = [
+  ...[1, 3, 4, 7, 63, 64, 65, 127].map((queries) => ({ queries, causal: true })),
+  ...[1, 5, 64, 65].map((queries) => ({ queries, causal: false })),
+  { queries: 66, causal: true, documents: true, batch: 3 },
+  { queries: 9, causal: false, documents: true },
+  { queries: 70, heads: 6, groups: 2, causal: true, batch: 2 },
+  { queries: 70, heads: 3, groups: 1, causal: true, layout: "time first", batch: 2 },
+  { queries: 1, keys: 33, causal: true },
+  { queries: 5, keys: 130, causal: true },
+  { queries: 70, keys: 6, causal: true }, // most rows see nothing
+  { queries: 12, size: 7, valueSize: 3, causal: true },
+  { queries: 130, size: 32, valueSize: 64, causal: true, layout: "time first" },
+];
+
+const title = (c: Case) =>
+  Object.entries(c)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(", ");
+
+describe("attentionForward and attentionBackward equal the f64 formulas", () => {
+  test.each(cases.map((c) => [title(c), c] as const))("%s", (_, c) => {
+    const { inputs, output, rowMax, logSumExp, dOutput, dq, dk, dv } = operands(c);
+    attentionForward({ ...inputs, output, rowMax, logSumExp });
+    attentionBackward({ ...inputs, logSumExp, dOutput, dq, dk, dv });
+    const exact = formulas(inputs, dOutput);
+    for (const [name, operand] of Object.entries({ output, rowMax, logSumExp, dq, dk, dv })) {
+      const expected = exact[name as keyof typeof exact];
+      let worst = 0;
+      const scale = Math.max(1, ...expected.filter(Number.isFinite).map(Math.abs));
+      values(operand).forEach((value, i) => {
+        if (value !== expected[i]) worst = Math.max(worst, Math.abs(value - expected[i]) / scale);
+      });
+      expect(worst, name).toBeLessThan(2e-6);
+    }
+  });
+});
+
+test("the f64 formulas of this test have the gradient that differences show", () => {
+  const { inputs, dOutput } = operands({
+    queries: 5,
+    heads: 2,
+    groups: 1,
+    size: 3,
+    valueSize: 2,
+    causal: true,
+    documents: true,
+  });
+  const loss = (at: AttentionInputs) =>
+    formulas(at, dOutput).output.reduce((sum, o, i) => sum + o * values(dOutput)[i], 0);
+  const exact = formulas(inputs, dOutput);
+  for (const [name, gradient] of [
+    ["q", exact.dq],
+    ["k", exact.dk],
+    ["v", exact.dv],
+  ] as const) {
+    const [up, down] = [1, -1].map((sign) => {
+      const data = inputs[name].data.map((x, i) => x + sign * 2 ** -8 * Math.sin(i));
+      return { value: loss({ ...inputs, [name]: { ...inputs[name], data } }), data };
+    });
+    const slope = gradient.reduce((sum, g, i) => sum + g * (up.data[i] - down.data[i]), 0);
+    expect(up.value - down.value).toBeCloseTo(slope, 5);
+  }
+});
+
+test("rows that see nothing give zeros, a maximum and log-sum-exp of -Infinity, and no gradient", () => {
+  const { inputs, output, rowMax, logSumExp, dOutput, dq, dk, dv } = operands({ queries: 4, keys: 2, causal: true });
+  attentionForward({ ...inputs, output, rowMax, logSumExp });
+  attentionBackward({ ...inputs, logSumExp, dOutput, dq, dk, dv });
+  const size = inputs.q.shape[3];
+  for (const heads of [0, 1]) {
+    const row = heads * 4;
+    expect([...rowMax.data.subarray(row, row + 2), ...logSumExp.data.subarray(row, row + 2)]).toEqual(
+      new Array(4).fill(-Infinity),
+    );
+    expect(output.data.subarray(row * size, (row + 2) * size).every((value) => value === 0)).toBe(true);
+    expect(dq.data.subarray(row * size, (row + 2) * size).every((value) => value === 0)).toBe(true);
+  }
+  expect(dk.data.every(Number.isFinite) && dv.data.every(Number.isFinite)).toBe(true);
+});
+
+test("a NaN in a visible score shows in the maximum, the log-sum-exp and the output of its row, and in no other", () => {
+  const { inputs, output, rowMax, logSumExp } = operands({ queries: 9, heads: 1, groups: 1, size: 4, causal: true });
+  inputs.q.data[3 * 4] = Number.NaN;
+  attentionForward({ ...inputs, output, rowMax, logSumExp });
+  expect([...rowMax.data].map(Number.isNaN).indexOf(true)).toBe(3);
+  expect([...rowMax.data].filter(Number.isNaN)).toHaveLength(1);
+  expect([...logSumExp.data].filter(Number.isNaN)).toHaveLength(1);
+  expect([...output.data].filter(Number.isNaN)).toHaveLength(4);
+});
+
+test("scores of a thousand overflow nowhere", () => {
+  const { inputs, output, rowMax, logSumExp } = operands({ queries: 8, causal: true });
+  attentionForward({ ...inputs, scale: 4000, output, rowMax, logSumExp });
+  expect(output.data.every(Number.isFinite) && logSumExp.data.every(Number.isFinite)).toBe(true);
+});
+
+test("two runs give the same bits", () => {
+  const [first, second] = [1, 2].map(() => {
+    const { inputs, output, rowMax, logSumExp, dOutput, dq, dk, dv } = operands({
+      queries: 100,
+      causal: true,
+      heads: 4,
+      groups: 2,
+    });
+    attentionForward({ ...inputs, output, rowMax, logSumExp });
+    attentionBackward({ ...inputs, logSumExp, dOutput, dq, dk, dv });
+    return [output, dq, dk, dv].map((operand) => operand.data);
+  });
+  expect(first).toEqual(second);
+});
+
+test("no batch and no queries are no work", () => {
+  for (const c of [
+    { queries: 3, batch: 0 },
+    { queries: 0, keys: 3 },
+  ]) {
+    const { inputs, output, rowMax, logSumExp, dOutput, dq, dk, dv } = operands(c);
+    attentionForward({ ...inputs, output, rowMax, logSumExp });
+    attentionBackward({ ...inputs, logSumExp, dOutput, dq, dk, dv });
+    expect(dk.data.every((value) => value === 0)).toBe(true);
+  }
+});
+
+function operands(c: Case) {
+  const { batch = 1, heads = 2, groups = heads, queries, keys = queries, size = 16, valueSize = size } = c;
+  let seed = 1;
+  const noise = () => {
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+    return seed / 2 ** 31 - 1;
+  };
+  const dense = (shape: number[]): AttentionOperand => {
+    const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((x, y) => x * y, 1));
+    return { data: new Float32Array(shape.reduce((x, y) => x * y, 1)).map(noise), offset: 0, shape, strides };
+  };
+  const matrix = (h: number, t: number, d: number): AttentionOperand => {
+    if (c.layout !== "time first") return dense([batch, h, t, d]);
+    return { ...dense([batch, t, h, d]), shape: [batch, h, t, d], strides: [t * h * d, d, h * d, 1] };
+  };
+  const ids = (t: number): AttentionOperand<Int32Array> => {
+    const data = Int32Array.from({ length: batch * t }, (_, i) => Math.floor((i % t) / 4) + Math.floor(i / t));
+    return { data, offset: 0, shape: [batch, t], strides: [t, 1] };
+  };
+  const inputs: AttentionInputs = {
+    q: matrix(heads, queries, size),
+    k: matrix(groups, keys, size),
+    v: matrix(groups, keys, valueSize),
+    ...(c.documents && { documents: { query: ids(queries), key: ids(keys) } }),
+    scale: 1 / Math.sqrt(size),
+    causal: c.causal ?? false,
+  };
+  return {
+    inputs,
+    output: dense([batch, heads, queries, valueSize]),
+    rowMax: dense([batch, heads, queries]),
+    logSumExp: dense([batch, heads, queries]),
+    dOutput: matrix(heads, queries, valueSize),
+    dq: matrix(heads, queries, size),
+    dk: matrix(groups, keys, size),
+    dv: matrix(groups, keys, valueSize),
+  };
+}
+
+/** The values of an operand in row-major order of its shape. */
+function values({ data, offset, shape, strides }: AttentionOperand): number[] {
+  let positions = [offset];
+  for (const [axis, size] of shape.entries()) {
+    positions = positions.flatMap((at) => Array.from({ length: size }, (_, i) => at + i * strides[axis]));
+  }
+  return positions.map((at) => data[at]);
+}
+
+/** Attention and its gradients straight from the formulas, in f64; results in row-major order of the operands' shapes. */
+function formulas({ q, k, v, documents, scale, causal }: AttentionInputs, dOutput: AttentionOperand) {
+  const [batch, heads, queries, size] = q.shape;
+  const [, groups, keys] = k.shape;
+  const valueSize = v.shape[3];
+  const [Q, K, V, dO] = [q, k, v, dOutput].map(values);
+  const zeros = (n: number) => new Array<number>(n).fill(0);
+  const output = zeros(batch * heads * queries * valueSize);
+  const rowMax = zeros(batch * heads * queries);
+  const logSumExp = zeros(batch * heads * queries);
+  const [dq, dk, dv] = [zeros(Q.length), zeros(K.length), zeros(V.length)];
+  for (let row = 0; row < batch * heads * queries; row++) {
+    const i = row % queries;
+    const b = Math.floor(row / queries / heads);
+    const h = Math.floor(row / queries) % heads;
+    const firstKey = (b * groups + Math.floor(h / (heads / groups))) * keys;
+    const visible = Array.from({ length: keys }, (_, j) => j).filter((j) => {
+      const { query, key } = documents ?? {};
+      return (
+        (!causal || j <= i + keys - queries) && (!query || query.data[b * queries + i] === key?.data[b * keys + j])
+      );
+    });
+    const dot = (x: number[], y: number[], at: number, to: number, n: number) => {
+      return Array.from({ length: n }, (_, d) => x[at * n + d] * y[to * n + d]).reduce((s, e) => s + e, 0);
+    };
+    const scores = visible.map((j) => scale * dot(Q, K, row, firstKey + j, size));
+    rowMax[row] = Math.max(...scores);
+    const sum = scores.reduce((s, score) => s + Math.exp(score - rowMax[row]), 0);
+    logSumExp[row] = rowMax[row] + Math.log(sum);
+    const p = scores.map((score) => Math.exp(score - logSumExp[row]));
+    const dp = visible.map((j) => dot(dO, V, row, firstKey + j, valueSize));
+    const mean = p.reduce((s, x, at) => s + x * dp[at], 0);
+    visible.forEach((j, at) => {
+      const ds = scale * p[at] * (dp[at] - mean);
+      for (let d = 0; d < valueSize; d++) {
+        output[row * valueSize + d] += p[at] * V[(firstKey + j) * valueSize + d];
+        dv[(firstKey + j) * valueSize + d] += p[at] * dO[row * valueSize + d];
+      }
+      for (let d = 0; d < size; d++) {
+        dq[row * size + d] += ds * K[(firstKey + j) * size + d];
+        dk[(firstKey + j) * size + d] += ds * Q[row * size + d];
+      }
+    });
+  }
+  return { output, rowMax, logSumExp, dq, dk, dv };
+}
