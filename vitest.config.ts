@@ -1,9 +1,91 @@
-import { defineConfig } from "vitest/config";
+// One suite, three hosts: the CPU device, WebGPU through Dawn in Node, WebGPU in Chromium. The host is a vitest project, and tells
+// the tests their device by MC_TEST_DEVICE. A file name may narrow where its tests run:
+//   x.test.ts            every host
+//   x.gpu.test.ts        dawn and chromium        x.cpu.test.ts    cpu (the CPU device itself)
+//   x.dawn.test.ts       dawn                     x.node.test.ts   cpu (needs files or processes, not a device)
+import { playwright } from "@vitest/browser-playwright";
+import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
+import { chromiumHost, dawnHost } from "./scripts/lib/hosts.mjs";
 
-export default defineConfig({
-  ssr: { resolve: { conditions: ["@mc/source", "module", "node", "development|production"] } },
-  resolve: { conditions: ["@mc/source", "module", "development|production"] },
+const inherited = { ...process.env }; // before dawn() adds its driver, which is not for the browser
+const conditions = ["@mc/source", "module", "development|production"];
+const tests = (suffix: string) => `{packages/*/src,examples,benchmarks}/**/*${suffix}.test.ts`;
+
+export default defineConfig(async () => ({
+  resolve: { conditions: [...conditions, "browser"] },
+  ssr: { resolve: { conditions: [...conditions, "node"] } },
+  optimizeDeps: { noDiscovery: true, exclude: ["webgpu"] }, // a dependency found half-way would reload the browser's page
   test: {
-    projects: [{ extends: true, test: { name: "cpu", include: ["packages/*/src/**/*.test.ts"], env: { MC_TEST_DEVICE: "cpu" } } }],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    projects: [...cpu(), ...(await dawn()), ...(await chromium())],
   },
-});
+}));
+
+function cpu(): TestProjectInlineConfiguration[] {
+  if (!wanted("cpu")) return [];
+  const exclude = [tests(".gpu"), tests(".dawn"), "**/node_modules/**"];
+  return [project({ name: "cpu", include: [tests("")], exclude, env: { MC_TEST_DEVICE: "cpu" }, pool: "forks", execArgv: ["--expose-gc"] })];
+}
+
+async function dawn(): Promise<TestProjectInlineConfiguration[]> {
+  if (!wanted("dawn")) return [];
+  const host = await dawnHost();
+  if ("missing" in host) return missing("dawn", host);
+  Object.assign(process.env, host.env); // inherited by the forked workers, whose dynamic loader reads it
+  const exclude = [tests(".cpu"), tests(".node"), "**/node_modules/**"];
+  return [
+    project({
+      name: "dawn",
+      include: [tests("")],
+      exclude,
+      env: { MC_TEST_DEVICE: "webgpu" },
+      pool: "forks",
+      execArgv: ["--expose-gc"],
+      fileParallelism: false, // one driver, which uses every core as it is
+    }),
+  ];
+}
+
+async function chromium(): Promise<TestProjectInlineConfiguration[]> {
+  if (!wanted("chromium")) return [];
+  const host = await chromiumHost();
+  if ("missing" in host) return missing("chromium", host);
+  const { executablePath, args } = host;
+  const env = { ...inherited, ...host.env };
+  const exclude = [tests(".cpu"), tests(".node"), tests(".dawn"), "**/node_modules/**"];
+  return [
+    project({
+      name: "chromium",
+      include: [tests("")],
+      exclude,
+      env: { MC_TEST_DEVICE: "webgpu" },
+      fileParallelism: false,
+      browser: {
+        enabled: true,
+        headless: true,
+        screenshotFailures: false,
+        provider: playwright({ launchOptions: { executablePath, args, env } }),
+        instances: [{ browser: "chromium" }],
+      },
+    }),
+  ];
+}
+
+function project(test: TestProjectInlineConfiguration["test"]): TestProjectInlineConfiguration {
+  return { extends: true, test };
+}
+
+// A host is prepared only for a run that uses it: `--project NAME` (several times, or not at all for every host).
+function wanted(name: string): boolean {
+  const { argv } = process;
+  const named = argv.flatMap((arg, i) => (arg === "--project" ? [argv[i + 1]] : arg.startsWith("--project=") ? [arg.slice(10)] : []));
+  return named.length === 0 || named.includes(name);
+}
+
+function missing(name: string, { missing: reason, remedy }: { missing: string; remedy: string }): [] {
+  const message = `${name}: cannot run here: ${reason}. To add it: ${remedy}`;
+  if (process.env.CI) throw new Error(message);
+  console.warn(message);
+  return [];
+}
