@@ -1,0 +1,116 @@
+// compiler/lower.ts: from the user's graph to the graph that is scheduled: views folded, equal nodes made one, fused ops
+// replaced by their reference where the device has no kernel.
+import type { Device } from "../device/device.ts";
+import { createNode, type Node, nodeKey, topologicalOrder } from "../node.ts";
+import { sameShape, sizeOf } from "../shape.ts";
+import { Tensor } from "../tensor.ts";
+
+// A sum of more than this many elements in fewer than STAGE_ROWS rows is computed in two stages, so that a GPU has work for
+// all its cores and rounding grows with the square root of the length.
+const STAGE_LENGTH = 16384;
+const STAGE_ROWS = 64;
+
+/** Rewrites the graph below `roots`; returns the rewritten roots. Shapes, values and leaves stay. */
+export function lower(roots: readonly Node[], device: Device): Node[] {
+  const done = new Map<Node, Node>();
+  const unique = new Map<string, Node>();
+  const users = new Map<Node, number>();
+  for (const node of topologicalOrder(roots)) for (const input of node.inputs) users.set(input, (users.get(input) ?? 0) + 1);
+  for (const root of roots) users.set(root, (users.get(root) ?? 0) + 1);
+
+  const intern = (node: Node): Node => {
+    const key = `${nodeKey(node)}|${node.inputs.map((n) => n.id).join(",")}`;
+    const known = unique.get(key);
+    if (known) return known;
+    unique.set(key, node);
+    return node;
+  };
+
+  const withInputs = (node: Node, inputs: readonly Node[]): Node =>
+    inputs.every((n, i) => n === node.inputs[i]) ? node : createNode(node.kind, inputs, node.shape, node.dtype, node.device);
+
+  const rewrite = (node: Node): Node => {
+    const inputs = node.inputs.map((n) => done.get(n)!);
+    const k = node.kind;
+    const input = inputs[0]!;
+    switch (k.kind) {
+      case "variable":
+      case "stop":
+        return input;
+      case "reshape":
+        if (sameShape(node.shape, input.shape)) return input;
+        if (input.kind.kind === "reshape") return rewriteView(createNode({ kind: "reshape" }, input.inputs, node.shape, node.dtype, node.device));
+        return intern(withInputs(node, inputs));
+      case "permute": {
+        if (input.kind.kind === "permute") {
+          const inner = input.kind.perm;
+          return rewriteView(createNode({ kind: "permute", perm: k.perm.map((p) => inner[p]!) }, input.inputs, node.shape, node.dtype, node.device));
+        }
+        // (A B)^T = B^T A^T: the product is written in the order in which it is wanted
+        if (input.kind.kind === "matmul" && swapsMatrix(k.perm) && users.get(node.inputs[0]!) === 1) {
+          const [a, b] = input.inputs as [Node, Node];
+          const flipped = (x: Node): Node => rewriteView(createNode({ kind: "permute", perm: k.perm }, [x], k.perm.map((p) => x.shape[p]!), x.dtype, x.device));
+          return intern(createNode({ kind: "matmul" }, [flipped(b), flipped(a)], node.shape, node.dtype, node.device));
+        }
+        return intern(withInputs(node, inputs));
+      }
+      case "expand":
+        if (sameShape(node.shape, input.shape)) return input;
+        if (input.kind.kind === "expand") return intern(createNode(k, input.inputs, node.shape, node.dtype, node.device));
+        return intern(withInputs(node, inputs));
+      case "reduce":
+        return k.reduce === "sum" ? intern(stagedSum(withInputs(node, inputs), k.axes)) : intern(withInputs(node, inputs));
+      case "fused": {
+        const kernel = device.kind === "cpu" ? k.op.cpu?.(inputs, k.params, device) : k.op.webgpu?.(inputs, k.params, device);
+        if (kernel) return intern(withInputs(node, inputs));
+        const outputs = k.op.reference(inputs.map((n) => new Tensor(n)), k.params).map((t) => t.node);
+        return { ...node, kind: { kind: "concat", axis: -1 }, inputs: lowerAll(outputs) }; // a tuple that only `pick` sees
+      }
+      case "pick":
+        return input.kind.kind === "concat" && input.kind.axis === -1 ? input.inputs[k.output]! : intern(withInputs(node, inputs));
+      default:
+        return intern(withInputs(node, inputs));
+    }
+  };
+
+  /** A view made during rewriting, over inputs that are rewritten already. */
+  const rewriteView = (node: Node): Node => {
+    for (const input of node.inputs) done.set(input, input);
+    return node.kind.kind === "permute" && node.kind.perm.every((p, i) => p === i) ? node.inputs[0]! : rewrite(node);
+  };
+
+  const lowerAll = (targets: readonly Node[]): Node[] => {
+    for (const node of topologicalOrder(targets, (n) => (done.has(n) ? [] : n.inputs))) {
+      if (!done.has(node)) {
+        const out = rewrite(node);
+        done.set(node, out);
+        if (!done.has(out)) done.set(out, out);
+      }
+    }
+    return targets.map((n) => done.get(n)!);
+  };
+
+  return lowerAll(roots);
+}
+
+const swapsMatrix = (perm: readonly number[]): boolean => {
+  const r = perm.length;
+  return r >= 2 && perm[r - 1] === r - 2 && perm[r - 2] === r - 1 && perm.slice(0, -2).every((p, i) => p === i);
+};
+
+/** sum over n = sum over (rows of a near-square split of n), where n is long and few sums run side by side. */
+function stagedSum(node: Node, axes: readonly number[]): Node {
+  const input = node.inputs[0]!;
+  const length = axes.reduce((p, a) => p * input.shape[a]!, 1);
+  if (length < STAGE_LENGTH || sizeOf(node.shape) >= STAGE_ROWS) return node;
+  const last = axes[axes.length - 1]!;
+  const size = input.shape[last]!;
+  let chunk = 0;
+  for (let d = Math.floor(Math.sqrt(length)); d > 1 && chunk === 0; d--) if (size % d === 0) chunk = d;
+  if (chunk < 16) return node;
+  const shape = [...input.shape.slice(0, last), size / chunk, chunk, ...input.shape.slice(last + 1)];
+  const split = createNode({ kind: "reshape" }, [input], shape, input.dtype, input.device);
+  const partialShape = shape.filter((_, i) => i !== last + 1);
+  const partial = createNode({ kind: "reduce", reduce: "sum", axes: [last + 1] }, [split], partialShape, node.dtype, node.device);
+  return createNode({ kind: "reduce", reduce: "sum", axes }, [partial], node.shape, node.dtype, node.device);
+}

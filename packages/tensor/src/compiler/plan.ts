@@ -1,0 +1,222 @@
+// compiler/plan.ts: from wanted nodes to launches: lower, schedule, assign buffers, write each kernel down.
+import type { Device, Launch } from "../device/device.ts";
+import { invariant } from "../errors.ts";
+import { type Node, topologicalOrder } from "../node.ts";
+import { affineStrides, addIndex, constantIndex, type Index, linearIndex } from "./affine.ts";
+import { assignBuffers, type BufferPlan, type Slot } from "./buffers.ts";
+import { collapse } from "./collapse.ts";
+import type { Binding, FusedOperand, KernelSpec, MatrixOperand, Reduction, Store, Value } from "./kernel.ts";
+import { lower } from "./lower.ts";
+import { defaultSettings, type Draft, rootCoordinates, type Schedule, schedule, type SchedulerSettings } from "./schedule.ts";
+import { affineView, isLeaf } from "./store.ts";
+import { resultValue, ValueBuilder, variables, visitValues } from "./values.ts";
+
+/** Everything that a realisation or a replay needs; holds shapes and slots, never the graph. */
+export interface Plan {
+  readonly slots: readonly Slot[];
+  readonly launches: readonly Launch[];
+  /** Slot of each wanted node; a leaf's slot where a wanted node is a leaf. */
+  readonly outputs: readonly number[];
+  /** For each leaf, whether an output took its buffer. */
+  readonly reusedLeaves: readonly boolean[];
+  /** One for each launch, for `explain`. */
+  readonly kernels: readonly KernelSpec[];
+}
+
+/** What to plan. */
+export interface PlanRequest {
+  readonly device: Device;
+  /** Inputs of the plan in order; every leaf below `outputs` must be among them. */
+  readonly leaves: readonly Node[];
+  readonly outputs: readonly Node[];
+  /** Leaves that may be overwritten, with the index of the output that would best take over. */
+  readonly donated?: ReadonlyMap<Node, number | undefined>;
+  readonly settings?: Partial<SchedulerSettings>;
+}
+
+export function makePlan({ device, leaves, outputs, donated = new Map(), settings: given = {} }: PlanRequest): Plan {
+  const settings = { ...defaultSettings, ...given };
+  const wanted = lower(outputs, device);
+  const fusedContiguous = (node: Node): boolean => {
+    const k = node.kind;
+    invariant(k.kind === "fused", "only fused nodes have kernels");
+    const kernel = device.kind === "cpu" ? k.op.cpu?.(node.inputs, k.params, device) : k.op.webgpu?.(node.inputs, k.params, device);
+    return kernel?.contiguous ?? false;
+  };
+  const scheduled = schedule(wanted, device.traits, settings, fusedContiguous);
+  const wishes = new Map([...donated].map(([leaf, i]) => [leaf, i === undefined ? undefined : wanted[i]]));
+  const buffers = assignBuffers(scheduled, leaves, wanted, wishes, settings);
+  const kernels: KernelSpec[] = [];
+  const launches: Launch[] = [];
+  for (const draft of scheduled.drafts) {
+    if (draft.size === 0 && draft.kind !== "fused") continue;
+    const { spec, slots } = writeKernel(draft, scheduled, buffers);
+    if (spec.bindings.every((b) => b.access === "read")) continue;
+    kernels.push(spec);
+    launches.push({ executable: device.prepare(spec), slots });
+  }
+  return {
+    slots: buffers.slots,
+    launches,
+    outputs: wanted.map((n) => buffers.place.get(n)!.slot),
+    reusedLeaves: leaves.map((n) => buffers.reusedLeaves.has(n)),
+    kernels,
+  };
+}
+
+/** Collects the buffers of one kernel: one binding a slot. */
+class Bindings {
+  readonly slots: number[] = [];
+  private readonly access: Binding["access"][] = [];
+  private readonly buffers: BufferPlan;
+
+  constructor(buffers: BufferPlan) {
+    this.buffers = buffers;
+  }
+
+  use(node: Node, access: "read" | "write"): { binding: number; offset: number } {
+    const place = this.buffers.place.get(node);
+    invariant(place, `a ${node.kind.kind} node has no memory`);
+    let binding = this.slots.indexOf(place.slot);
+    if (binding < 0) {
+      binding = this.slots.push(place.slot) - 1;
+      this.access[binding] = access;
+    } else if (this.access[binding] !== access) this.access[binding] = "readwrite";
+    return { binding, offset: place.offset };
+  }
+
+  list(): Binding[] {
+    return this.slots.map((slot, i) => ({ dtype: this.buffers.slots[slot]!.dtype, size: Math.max(1, this.buffers.slots[slot]!.size), access: this.access[i]! }));
+  }
+}
+
+const shifted = (index: Index, offset: number): Index => (offset === 0 ? index : addIndex(index, constantIndex(offset)));
+
+/** Names the buffers of values: loads of nodes become loads of bindings. */
+function bind(values: readonly Value<Node>[], bindings: Bindings): Map<number, Value<number>> {
+  const bound = new Map<number, Value<number>>();
+  const indexOf = (index: Index): Index => {
+    if (index.terms.every((t) => t.atom.kind === "variable")) return index;
+    return {
+      constant: index.constant,
+      terms: index.terms.map(({ atom, coefficient }) => ({
+        coefficient,
+        atom: atom.kind === "value" ? { ...atom, value: bound.get(atom.value.id)! } : atom.kind === "variable" ? atom : { ...atom, of: indexOf(atom.of) },
+      })),
+    };
+  };
+  visitValues(values, (v) => {
+    switch (v.kind) {
+      case "load": {
+        const { binding, offset } = bindings.use(v.source, "read");
+        bound.set(v.id, { ...v, source: binding, index: shifted(indexOf(v.index), offset), mask: v.mask && bound.get(v.mask.id)! });
+        break;
+      }
+      case "op":
+        bound.set(v.id, { ...v, args: v.args.map((a) => bound.get(a.id)!) });
+        break;
+      case "index":
+        bound.set(v.id, { ...v, index: indexOf(v.index) });
+        break;
+      default:
+        bound.set(v.id, v);
+    }
+  });
+  return bound;
+}
+
+function writeKernel(draft: Draft, scheduled: Schedule, buffers: BufferPlan): { spec: KernelSpec; slots: readonly number[] } {
+  const bindings = new Bindings(buffers);
+  if (draft.kind === "fused") return { spec: fusedKernel(draft, scheduled, bindings), slots: bindings.slots };
+  const space = draft.roots[0]!.node.shape;
+  const builder = new ValueBuilder((n) => scheduled.stored.has(n), space.length);
+  const stores: Store<Node>[] = [];
+  const labels: string[] = [];
+  for (const { node, target, place } of draft.roots) {
+    const at = rootCoordinates(space, node);
+    const isProduct = node.kind.kind === "matmul" && target === node;
+    const value = isProduct ? resultValue(0, "f32") : target !== node && scheduled.stored.has(node) ? builder.read(node, at, undefined) : builder.root(node, at);
+    builder.define(node, value);
+    labels.push(labelOf(node));
+    if (scheduled.needed.has(target)) stores.push({ target, index: place(at), value });
+  }
+  const roots = [...builder.reductions.map((r) => r.value), ...stores.map((s) => s.value)];
+  const product = draft.kind === "matmul" ? draft.roots.find((r) => r.node.kind.kind === "matmul")!.node : undefined;
+  const operands = product?.inputs.map((n, i) => matrixOperand(n, i === 0 ? "a" : "b", scheduled, bindings));
+  const bound = bind(roots, bindings);
+  const boundStores = stores.map(({ target, index, value }): Store<number> => {
+    const { binding, offset } = bindings.use(target, "write");
+    return { target: binding, index: shifted(index, offset), value: bound.get(value.id)! };
+  });
+  const label = [...new Set(labels)].join("+");
+  if (product) {
+    const batch = product.shape.slice(0, -2);
+    const [m, n] = product.shape.slice(-2) as [number, number];
+    const k = product.inputs[0]!.shape.at(-1)!;
+    const [a, b] = operands as [MatrixOperand, MatrixOperand];
+    return { spec: { kind: "matmul", label, batch, m, n, k, a, b, stores: boundStores, bindings: bindings.list() }, slots: bindings.slots };
+  }
+  const reductions = builder.reductions.map((r): Reduction<number> => ({ ...r, value: bound.get(r.value.id)! }));
+  return { spec: collapse({ kind: "loop", label, shape: space, reductions, stores: boundStores, bindings: bindings.list() }), slots: bindings.slots };
+}
+
+function matrixOperand(node: Node, _side: "a" | "b", { stored }: Schedule, bindings: Bindings): MatrixOperand {
+  const view = affineView(node, (n) => stored.has(n));
+  invariant(view, "operands of matmul are strided");
+  const { binding, offset } = bindings.use(view.base, "read");
+  const strides = view.strides;
+  return { binding, offset: offset + view.offset, batchStrides: strides.slice(0, -2), rowStride: strides.at(-2)!, columnStride: strides.at(-1)! };
+}
+
+function fusedKernel(draft: Draft, { stored, needed }: Schedule, bindings: Bindings): KernelSpec {
+  void needed; // all outputs of a fused op have memory: its kernel writes them
+  const node = draft.roots[0]!.node.inputs[0]!;
+  const k = node.kind;
+  invariant(k.kind === "fused", "a fused draft computes a fused node");
+  const inputs = node.inputs.map((n): FusedOperand => {
+    const view = affineView(n, (x) => stored.has(x));
+    invariant(view, "operands of fused ops are strided");
+    const { binding, offset } = bindings.use(view.base, "read");
+    return { binding, offset: offset + view.offset, strides: view.strides, shape: n.shape };
+  });
+  const outputs = k.outputs.map(({ shape }, i): FusedOperand => {
+    const root = draft.roots.find((r) => r.node.kind.kind === "pick" && r.node.kind.output === i);
+    invariant(root, "every output of a fused op is picked");
+    const { binding, offset } = bindings.use(root.node, "write");
+    const affine = affineStrides(linearIndex(variables(shape), shape), shape.length)!;
+    return { binding, offset, strides: affine.strides, shape };
+  });
+  return {
+    kind: "fused",
+    label: k.op.name,
+    op: k.op,
+    params: k.params,
+    inputSpecs: node.inputs.map(({ shape, dtype }) => ({ shape, dtype })),
+    inputs,
+    outputs,
+    bindings: bindings.list(),
+  };
+}
+
+function labelOf(node: Node): string {
+  const k = node.kind;
+  switch (k.kind) {
+    case "map":
+      return k.expr.op;
+    case "reduce":
+      return k.reduce;
+    case "pick":
+      return "fused";
+    default:
+      return k.kind;
+  }
+}
+
+/** Leaves below the roots, each once. */
+export function leavesOf(roots: readonly Node[]): Node[] {
+  return topologicalOrder(roots).filter(isLeaf);
+}
+
+/** Number of elements over all temporaries, for `explain`. */
+export const temporaryElements = (plan: Plan): number => plan.slots.reduce((s, slot) => (slot.role === "temporary" ? s + slot.size : s), 0);
+

@@ -1,0 +1,312 @@
+// compiler/schedule.ts: groups the lowered graph into kernels by one rule.
+//
+// One draft kernel for each stored node; then kernel B joins an earlier kernel A when they have the same number of elements,
+// B reads A's results only at the same linear index, no path runs between them through a third kernel, they share a read or
+// are producer and consumer, and their buffers fit. Epilogues, multi-output updates and sibling reductions all fall out of it.
+import type { Traits } from "../device/device.ts";
+import { invariant } from "../errors.ts";
+import { type Node, topologicalOrder } from "../node.ts";
+import { sizeOf } from "../shape.ts";
+import { type Index, indexKey, linearIndex, reshapeCoordinates } from "./affine.ts";
+import { affineView, chooseStored, isLeaf } from "./store.ts";
+import { ValueBuilder, variables, visitValues } from "./values.ts";
+
+/** Knobs of the scheduler, for tests: every setting must give the same values. */
+export interface SchedulerSettings {
+  /** Inline maps and views into their readers; false: one kernel for each node. Default true. */
+  readonly fuse: boolean;
+  /** Join kernels by the merge rule. Default true. */
+  readonly merge: boolean;
+  /** Operations, times their repetition, above which a map is stored instead of repeated. Default 4. */
+  readonly recomputeLimit: number;
+  /** Let intermediates share and reuse buffers. Default true. */
+  readonly reuse: boolean;
+  /** Buffers of one kernel; undefined: the device class's own limit. */
+  readonly maxBindings?: number;
+}
+
+export const defaultSettings: SchedulerSettings = { fuse: true, merge: true, recomputeLimit: 4, reuse: true };
+
+/** Where a root's elements go: their own storage, or a box inside a concat's. */
+export interface Root {
+  readonly node: Node;
+  /** The stored node whose memory is written. */
+  readonly target: Node;
+  /** Position in the target of the root's element at the given coordinates. */
+  readonly place: (at: readonly Index[]) => Index;
+}
+
+/** A kernel to be: nodes computed over one space. */
+export interface Draft {
+  readonly number: number;
+  readonly kind: "loop" | "matmul" | "fused";
+  readonly size: number;
+  readonly roots: Root[];
+  /** Stored nodes that are read; true where only at the kernel's own linear index. */
+  readonly reads: Map<Node, boolean>;
+  /** Sizes of reductions, to keep unlike ones apart. */
+  readonly reductionSizes: Set<number>;
+}
+
+/** The scheduled graph. */
+export interface Schedule {
+  readonly drafts: readonly Draft[];
+  readonly stored: ReadonlySet<Node>;
+  /** Pieces that live inside a concat: where they begin in it, in elements. */
+  readonly placed: ReadonlyMap<Node, { readonly owner: Node; readonly offset: number }>;
+  /** Whether the kernels that write `target` must store it: someone outside of its kernel reads it. */
+  readonly needed: ReadonlySet<Node>;
+}
+
+export function schedule(outputs: readonly Node[], traits: Traits, settings: SchedulerSettings, fusedContiguous: (fused: Node) => boolean): Schedule {
+  const limits = settings.maxBindings === undefined ? traits : { ...traits, maxBindings: settings.maxBindings };
+  const stored = chooseStored(outputs, limits, settings, fusedContiguous);
+  const order = topologicalOrder(outputs).filter((n) => stored.has(n) && !isLeaf(n));
+  const placed = placePieces(order, stored, new Set(outputs));
+  const drafts = makeDrafts(order, stored, placed);
+  const writers = writersOf(drafts, placed);
+  const merged = settings.merge ? mergeDrafts(drafts, writers, placed, new Set(outputs), limits) : sortDrafts(drafts, writers);
+  const needed = new Set<Node>(outputs);
+  for (const draft of merged) {
+    const own = new Set(draft.roots.map((r) => r.node));
+    for (const node of draft.reads.keys()) if (!own.has(node)) needed.add(node);
+  }
+  for (const [piece, { owner }] of placed) if (needed.has(owner)) needed.add(piece);
+  return { drafts: merged, stored, placed, needed };
+}
+
+/** A concat's pieces are stored inside it where they lie in one run of it and belong to nobody else. */
+function placePieces(order: readonly Node[], stored: ReadonlySet<Node>, outputs: ReadonlySet<Node>) {
+  const placed = new Map<Node, { owner: Node; offset: number }>();
+  for (const node of order) {
+    if (node.kind.kind !== "concat") continue;
+    const { axis } = node.kind;
+    const inner = sizeOf(node.shape.slice(axis + 1));
+    let start = 0;
+    for (const piece of node.inputs) {
+      const ownsMemory = stored.has(piece) && !isLeaf(piece) && !outputs.has(piece) && !placed.has(piece) && piece.kind.kind !== "concat";
+      if (ownsMemory && sizeOf(node.shape.slice(0, axis)) === 1) placed.set(piece, { owner: node, offset: start * inner });
+      start += piece.shape[axis]!;
+    }
+  }
+  return placed;
+}
+
+function makeDrafts(order: readonly Node[], stored: ReadonlySet<Node>, placed: Schedule["placed"]): Draft[] {
+  const drafts: Draft[] = [];
+  const fusedDrafts = new Map<Node, Draft>();
+  const draft = (kind: Draft["kind"], size: number): Draft => {
+    const made: Draft = { number: drafts.length, kind, size, roots: [], reads: new Map(), reductionSizes: new Set() };
+    drafts.push(made);
+    return made;
+  };
+  const loop = (node: Node, target: Node, place: Root["place"]): void => {
+    const made = draft("loop", sizeOf(node.shape));
+    made.roots.push({ node, target, place });
+    const at = variables(node.shape);
+    const builder = new ValueBuilder((n) => stored.has(n), at.length);
+    // a stored piece that is copied into its concat is read, not computed again
+    const value = target !== node && stored.has(node) ? builder.read(node, at, undefined) : builder.root(node, at);
+    const own = indexKey(linearIndex(at, node.shape));
+    visitValues([value, ...builder.reductions.map((r) => r.value)], (v) => {
+      if (v.kind !== "load") return;
+      const linear = indexKey(v.index) === own;
+      made.reads.set(v.source, (made.reads.get(v.source) ?? true) && linear);
+    });
+    for (const r of builder.reductions) made.reductionSizes.add(sizeOf(r.shape));
+  };
+  for (const node of order) {
+    const own: Root = { node, target: node, place: (at) => linearIndex(at, node.shape) };
+    switch (node.kind.kind) {
+      case "concat": {
+        const { axis } = node.kind;
+        let start = 0;
+        for (const piece of node.inputs) {
+          const offset = start;
+          start += piece.shape[axis]!;
+          const home = placed.get(piece);
+          if (home?.owner === node && home.offset === offset * sizeOf(node.shape.slice(axis + 1))) continue;
+          loop(piece, node, (at) => linearIndex(at.map((c, i) => (i === axis ? { ...c, constant: c.constant + offset } : c)), node.shape));
+        }
+        break;
+      }
+      case "matmul":
+      case "pick": {
+        const computing = node.kind.kind === "pick" ? node.inputs[0]! : node;
+        const made = fusedDrafts.get(computing) ?? draft(node.kind.kind === "pick" ? "fused" : "matmul", sizeOf(node.shape));
+        fusedDrafts.set(computing, made);
+        made.roots.push(own);
+        for (const input of computing.inputs) {
+          const view = affineView(input, (n) => stored.has(n));
+          invariant(view, "operands of matmul and fused ops are stored");
+          made.reads.set(view.base, false);
+        }
+        break;
+      }
+      default:
+        loop(node, own.target, own.place);
+    }
+  }
+  return drafts;
+}
+
+/** The drafts that write each stored node; a concat is written by the drafts of all its pieces. */
+function writersOf(drafts: readonly Draft[], placed: Schedule["placed"]): Map<Node, Set<Draft>> {
+  const writers = new Map<Node, Set<Draft>>();
+  const add = (node: Node, draft: Draft): void => {
+    const set = writers.get(node);
+    if (set) set.add(draft);
+    else writers.set(node, new Set([draft]));
+  };
+  for (const draft of drafts) {
+    for (const { target } of draft.roots) {
+      add(target, draft);
+      const home = placed.get(target);
+      if (home) add(home.owner, draft);
+    }
+  }
+  return writers;
+}
+
+/** Order of execution: after everything that is read, otherwise as the graph was written. */
+function sortDrafts(drafts: readonly Draft[], writers: ReadonlyMap<Node, ReadonlySet<Draft>>): Draft[] {
+  const done = new Set<Draft>();
+  const out: Draft[] = [];
+  const depsOf = (d: Draft): Draft[] => [...d.reads.keys()].flatMap((n) => [...(writers.get(n) ?? [])]).filter((w) => w !== d);
+  const deps = new Map(drafts.map((d) => [d, depsOf(d)]));
+  for (const start of [...drafts].sort((a, b) => a.number - b.number)) {
+    const stack: [Draft, number][] = [[start, 0]];
+    while (stack.length > 0) {
+      const top = stack[stack.length - 1]!;
+      if (done.has(top[0])) {
+        stack.pop();
+        continue;
+      }
+      const list = deps.get(top[0])!;
+      while (top[1] < list.length && done.has(list[top[1]]!)) top[1]++;
+      if (top[1] < list.length) stack.push([list[top[1]++]!, 0]);
+      else {
+        done.add(top[0]);
+        out.push(top[0]);
+        stack.pop();
+      }
+      invariant(stack.length <= drafts.length * 2 + 2, "kernels wait for each other");
+    }
+  }
+  return out;
+}
+
+function mergeDrafts(
+  drafts: readonly Draft[],
+  writers: ReadonlyMap<Node, Set<Draft>>,
+  placed: Schedule["placed"],
+  outputs: ReadonlySet<Node>,
+  traits: Traits,
+): Draft[] {
+  const words = Math.ceil(drafts.length / 32);
+  const alive: (Draft | undefined)[] = [...drafts];
+  // bit j of above[i]: draft i needs draft j, directly or not
+  const above = drafts.map(() => new Uint32Array(words));
+  const has = (set: Uint32Array, j: number): boolean => (set[j >>> 5]! & (1 << (j & 31))) !== 0;
+  const setBit = (set: Uint32Array, j: number): void => {
+    set[j >>> 5]! |= 1 << (j & 31);
+  };
+  const depsOf = (d: Draft): Set<Draft> => {
+    const out = new Set<Draft>();
+    for (const node of d.reads.keys()) for (const w of writers.get(node) ?? []) if (w !== d) out.add(w);
+    return out;
+  };
+  const readers = new Map<Node, Set<Draft>>();
+  for (const d of drafts) {
+    for (const node of d.reads.keys()) {
+      const set = readers.get(node);
+      if (set) set.add(d);
+      else readers.set(node, new Set([d]));
+    }
+    for (const dep of depsOf(d)) {
+      setBit(above[d.number]!, dep.number);
+      above[dep.number]!.forEach((w, i) => {
+        above[d.number]![i]! |= w;
+      });
+    }
+  }
+
+  const bindings = (a: Draft, b: Draft): number => {
+    const own = new Set([...a.roots, ...b.roots].map((r) => r.node));
+    const buffers = new Set<Node>();
+    const ownerOf = (n: Node): Node => placed.get(n)?.owner ?? n;
+    for (const d of [a, b]) {
+      for (const node of d.reads.keys()) if (!own.has(node)) buffers.add(ownerOf(node));
+      for (const { node, target } of d.roots) {
+        const outside = outputs.has(node) || target !== node || placed.has(node) || [...(readers.get(node) ?? [])].some((r) => r !== a && r !== b);
+        if (outside) buffers.add(ownerOf(target));
+      }
+    }
+    return buffers.size;
+  };
+
+  const canMerge = (a: Draft, b: Draft): boolean => {
+    if (a === b || a.size !== b.size || a.size === 0 || a.kind === "fused" || b.kind === "fused" || b.kind === "matmul") return false;
+    const direct = depsOf(b).has(a);
+    if (a.kind === "matmul" && (!traits.matmulEpilogue || !direct || b.reductionSizes.size > 0)) return false;
+    if (b.reductionSizes.size > 0 && a.reductionSizes.size > 0 && [...b.reductionSizes].some((s) => !a.reductionSizes.has(s))) return false;
+    if (!direct && b.reductionSizes.size !== a.reductionSizes.size) return false;
+    const rootsOfA = new Set(a.roots.map((r) => r.node));
+    for (const [node, linear] of b.reads) {
+      const written = writers.get(node)?.has(a);
+      if (written && !(linear && rootsOfA.has(node) && writers.get(node)!.size === 1)) return false;
+    }
+    if (has(above[a.number]!, b.number)) return false;
+    // a path a -> x -> b, or b's other needs that themselves need a
+    for (const dep of depsOf(b)) if (dep !== a && has(above[dep.number]!, a.number)) return false;
+    return bindings(a, b) <= traits.maxBindings;
+  };
+
+  const merge = (a: Draft, b: Draft): void => {
+    for (const root of b.roots) {
+      a.roots.push(root);
+      const home = placed.get(root.target);
+      for (const node of home ? [root.target, home.owner] : [root.target]) {
+        writers.get(node)!.delete(b);
+        writers.get(node)!.add(a);
+      }
+    }
+    for (const [node, linear] of b.reads) {
+      a.reads.set(node, (a.reads.get(node) ?? true) && linear);
+      readers.get(node)!.delete(b);
+      readers.get(node)!.add(a);
+    }
+    for (const s of b.reductionSizes) a.reductionSizes.add(s);
+    alive[b.number] = undefined;
+    const union = above[a.number]!;
+    above[b.number]!.forEach((w, i) => {
+      union[i]! |= w;
+    });
+    union[a.number >>> 5]! &= ~(1 << (a.number & 31));
+    for (const d of alive) {
+      if (!d || d === a) continue;
+      const set = above[d.number]!;
+      if (!has(set, a.number) && !has(set, b.number)) continue;
+      setBit(set, a.number);
+      union.forEach((w, i) => {
+        set[i]! |= w;
+      });
+    }
+  };
+
+  for (const b of drafts) {
+    if (b.kind !== "loop") continue;
+    const producers = [...depsOf(b)].sort((x, y) => y.number - x.number);
+    // what siblings share must be worth reading once
+    const shared = [...b.reads.keys()].filter((n) => sizeOf(n.shape) >= b.size);
+    const siblings = shared.flatMap((n) => [...(readers.get(n) ?? [])]).filter((d) => d.number < b.number && d.kind === "loop");
+    const home = [...producers, ...new Set(siblings)].find((a) => canMerge(a, b));
+    if (home) merge(home, b);
+  }
+  return sortDrafts(alive.filter((d) => d !== undefined), writers);
+}
+
+/** Coordinates in a root's shape of the kernel's point, whose space is the first root's shape. */
+export function rootCoordinates(space: readonly number[], root: Node): Index[] {
+  return reshapeCoordinates(variables(space), space, root.shape);
+}

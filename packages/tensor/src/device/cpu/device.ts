@@ -1,0 +1,150 @@
+// device/cpu/device.ts: the CPU device: generated JavaScript over typed arrays, matmul in WebAssembly SIMD. With
+// precision "f64" every f32 tensor is held in doubles: the oracle of tests.
+import type { FusedKernel, FusedOperand, KernelSpec, MatmulKernel } from "../../compiler/kernel.ts";
+import { arrayType, type DType, hostBytes, type Precision, type TypedArray } from "../../dtype.ts";
+import { DeviceError, invariant } from "../../errors.ts";
+import type { Device, DeviceMemory, DeviceStats, Executable, Launch, Traits } from "../device.ts";
+import type { Storage } from "../storage.ts";
+import { emitJavaScript } from "./emit.ts";
+import type { CpuOperand } from "./fused.ts";
+import { matmulKernel } from "./matmul.ts";
+import * as helpers from "./helpers.ts";
+
+/** A kernel as a function of its buffers. */
+export type CpuRun = (buffers: readonly TypedArray[]) => void;
+
+interface CpuExecutable extends Executable {
+  readonly run: CpuRun;
+}
+
+// Plans that bind many buffers make long functions, which the JavaScript engine compiles badly.
+const traits: Traits = { kind: "cpu", maxBindings: 16, matmulEpilogue: false, ownsEdges: false };
+
+/** The CPU as a device; made by `connect({ device: "cpu" })`. */
+export class CpuDevice implements Device {
+  readonly kind = "cpu";
+  readonly software = false;
+  readonly traits = traits;
+  readonly precision: Precision;
+  readonly description: string;
+  private readonly executables = new Map<string, CpuExecutable>();
+  private liveBytes = 0;
+  private peakBytes = 0;
+  private buffersCreated = 0;
+  private dispatches = 0;
+  // memory itself goes back with its array; the registry only keeps the account
+  private readonly registry = new FinalizationRegistry<{ bytes: number }>((account) => {
+    this.liveBytes -= account.bytes;
+    account.bytes = 0;
+  });
+  private readonly accounts = new WeakMap<Storage, { bytes: number }>();
+
+  constructor(precision: Precision) {
+    this.precision = precision;
+    this.description = `cpu (${precision === "f64" ? "JavaScript, f64" : "JavaScript and WebAssembly SIMD, f32"})`;
+  }
+
+  memory(): DeviceMemory {
+    return { liveBytes: this.liveBytes, pooledBytes: 0, peakBytes: this.peakBytes };
+  }
+
+  stats(): DeviceStats {
+    return { dispatches: this.dispatches, submits: 0, pipelines: this.executables.size, bindGroups: 0, buffersCreated: this.buffersCreated };
+  }
+
+  allocate(dtype: DType, size: number): Storage {
+    const ArrayClass = arrayType(dtype, this.precision);
+    let handle: TypedArray;
+    try {
+      handle = new ArrayClass(size);
+    } catch (cause) {
+      throw new DeviceError("out-of-memory", `allocate: the CPU device could not get ${size * ArrayClass.BYTES_PER_ELEMENT} bytes; use a smaller batch or model`, { cause });
+    }
+    this.buffersCreated++;
+    return this.own({ device: this, dtype, size, handle, dead: null });
+  }
+
+  private own(storage: Storage): Storage {
+    const account = { bytes: storage.size * hostBytes(storage.dtype, this.precision) };
+    this.accounts.set(storage, account);
+    this.registry.register(storage, account);
+    this.liveBytes += account.bytes;
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    return storage;
+  }
+
+  release(storage: Storage): void {
+    const account = this.accounts.get(storage);
+    if (account) {
+      this.liveBytes -= account.bytes;
+      account.bytes = 0;
+    }
+    storage.handle = null;
+  }
+
+  transfer(storage: Storage): Storage {
+    const { handle, dtype, size } = storage;
+    this.release(storage);
+    return this.own({ device: this, dtype, size, handle, dead: null });
+  }
+
+  upload(storage: Storage, data: TypedArray): void {
+    (storage.handle as TypedArray).set(data);
+  }
+
+  download(storage: Storage): Promise<TypedArray> {
+    return Promise.resolve((storage.handle as TypedArray).slice());
+  }
+
+  copy(from: Storage, to: Storage): void {
+    (to.handle as TypedArray).set(from.handle as TypedArray);
+  }
+
+  prepare(kernel: KernelSpec): Executable {
+    if (kernel.kind === "loop") {
+      const source = emitJavaScript(kernel, this.precision);
+      const key = `${source}|${kernel.bindings.map((b) => b.dtype).join(",")}`;
+      let known = this.executables.get(key);
+      if (!known) this.executables.set(key, (known = { label: kernel.label, code: source, run: compileLoop(source) }));
+      return known;
+    }
+    const run = kernel.kind === "matmul" ? matmulKernel(kernel, this.precision) : this.fused(kernel);
+    return { label: kernel.label, code: describe(kernel), run } satisfies CpuExecutable as Executable;
+  }
+
+  private fused(kernel: FusedKernel): CpuRun {
+    const chosen = kernel.op.cpu?.(kernel.inputSpecs, kernel.params, this);
+    invariant(chosen, `${kernel.op.name} was scheduled without a CPU kernel`);
+    const bind = (o: FusedOperand, buffers: readonly TypedArray[]): CpuOperand => ({ data: buffers[o.binding]!, offset: o.offset, strides: o.strides, shape: o.shape });
+    return (buffers) =>
+      chosen.run(
+        kernel.inputs.map((o) => bind(o, buffers)),
+        kernel.outputs.map((o) => bind(o, buffers)),
+      );
+  }
+
+  execute(launches: readonly Launch[], buffers: readonly Storage[]): void {
+    for (const { executable, slots } of launches) {
+      (executable as CpuExecutable).run(slots.map((s) => buffers[s]!.handle as TypedArray));
+    }
+    this.dispatches += launches.length;
+  }
+
+  settle(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+function compileLoop(source: string): CpuRun {
+  const make = new Function("F", "mc_erf", "mc_toI32", "mc_toU32", `"use strict"; return function kernel${source}`) as (
+    ...args: unknown[]
+  ) => (...buffers: TypedArray[]) => void;
+  const kernel = make(Math.fround, helpers.erf, helpers.toI32, helpers.toU32);
+  return (buffers) => kernel(...buffers);
+}
+
+/** What a kernel without generated source does, for `explain`. */
+function describe(kernel: MatmulKernel | FusedKernel): string {
+  if (kernel.kind === "fused") return `fused ${kernel.op.name} ${kernel.inputs.map((i) => `[${i.shape.join(", ")}]`).join(" ")} ${JSON.stringify(kernel.params)}`;
+  return `matmul [${kernel.batch.join(", ")}] ${kernel.m} x ${kernel.k} x ${kernel.n}`;
+}

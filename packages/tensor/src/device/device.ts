@@ -1,0 +1,77 @@
+// device/device.ts: what a device offers to the runtime, and what it tells the user.
+import type { DType, Precision, TypedArray } from "../dtype.ts";
+import type { KernelSpec } from "../compiler/kernel.ts";
+import type { Storage } from "./storage.ts";
+
+/** Bytes on a device. `liveBytes`: tensors and compiled plans; `pooledBytes`: kept for reuse; `peakBytes`: most in use so far. */
+export interface DeviceMemory {
+  readonly liveBytes: number;
+  readonly pooledBytes: number;
+  readonly peakBytes: number;
+}
+
+/** Counters since the device was connected. */
+export interface DeviceStats {
+  readonly dispatches: number;
+  readonly submits: number;
+  readonly pipelines: number;
+  readonly bindGroups: number;
+  readonly buffersCreated: number;
+}
+
+/** What the compiler needs to know of a device *class*: equal traits, equal plans. Never adapter limits or timing. */
+export interface Traits {
+  /** Buffers that one kernel may bind: 8 on every WebGPU host (the limits seen are 10, 12 and 16). */
+  readonly maxBindings: number;
+  /** Whether a matmul kernel can finish its result with a fused epilogue. */
+  readonly matmulEpilogue: boolean;
+  /** Whether compiled plans own copies of their inputs and outputs, so that bind groups stay valid from replay to replay. */
+  readonly ownsEdges: boolean;
+  /** "cpu" | "webgpu": which kernels fused ops offer. */
+  readonly kind: "cpu" | "webgpu";
+}
+
+/** One kernel of a plan with its buffers chosen: opaque to everyone but its device. */
+export interface Executable {
+  readonly label: string;
+  /** Source that runs: JavaScript or WGSL. */
+  readonly code: string;
+}
+
+/** A kernel and the buffers it runs on: `buffers[i]` is the plan's slot of the kernel's i-th binding. */
+export interface Launch {
+  readonly executable: Executable;
+  readonly slots: readonly number[];
+}
+
+/** A place to compute. Made by `connect`; everything but the public fields is between the runtime and the device. */
+export interface Device {
+  readonly kind: "cpu" | "webgpu";
+  readonly precision: Precision;
+  /** For people: "cpu (JavaScript and WebAssembly SIMD, f32)", "webgpu (nvidia ...)". */
+  readonly description: string;
+  /** True where a GPU is emulated on the CPU (SwiftShader, lavapipe). */
+  readonly software: boolean;
+  readonly traits: Traits;
+  memory(): DeviceMemory;
+  stats(): DeviceStats;
+
+  /** @internal Uninitialised memory for `size` elements. */
+  allocate(dtype: DType, size: number): Storage;
+  /** @internal Gives memory back; the handle must not be used again. */
+  release(storage: Storage): void;
+  /** @internal A new storage over the same memory; the old one loses it. How a donated buffer gets its next owner. */
+  transfer(storage: Storage): Storage;
+  /** @internal */
+  upload(storage: Storage, data: TypedArray): void;
+  /** @internal Starts a read-back; later writes to the storage do not change its result. */
+  download(storage: Storage): Promise<TypedArray>;
+  /** @internal Element copy between storages of one dtype and size. */
+  copy(from: Storage, to: Storage): void;
+  /** @internal Compiles a kernel whose binding i is buffer i; cached by structure. */
+  prepare(kernel: KernelSpec): Executable;
+  /** @internal Runs launches in order on the given buffers. `replay` is the same object at every replay of a compiled plan: a place for cached bind groups. */
+  execute(launches: readonly Launch[], buffers: readonly Storage[], replay?: object): void;
+  /** @internal Resolves when everything submitted so far has run; rejects with a DeviceError. */
+  settle(): Promise<void>;
+}

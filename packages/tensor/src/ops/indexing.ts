@@ -1,0 +1,203 @@
+// ops/indexing.ts: reading and adding at positions given by data. `scatterAdd` is the adjoint of `takeAlongAxis`.
+import type { CpuOperand } from "../device/cpu/fused.ts";
+import type { WgslOperand } from "../device/webgpu/fused.ts";
+import { DTypeError, ShapeError } from "../errors.ts";
+import { defineFused } from "../fused.ts";
+import { createNode } from "../node.ts";
+import { checkPositiveInteger, formatShape, normalizeAxis, type Shape, sizeOf, stridesOf } from "../shape.ts";
+import { Tensor } from "../tensor.ts";
+import { iota } from "./create.ts";
+import { add, cast, equal, expectDType, expectRank, greater, isNaN, less, logicalAnd, logicalOr, where } from "./elementwise.ts";
+import { sum } from "./reduce.ts";
+import { broadcastTo, reshape } from "./view.ts";
+
+function expectIndices(op: string, indices: Tensor): void {
+  if (indices.dtype !== "i32" && indices.dtype !== "u32") throw new DTypeError(`${op}: indices must be i32 or u32, got ${indices.dtype}; use cast(indices, "i32")`);
+}
+
+/**
+ * `out[..., i, ...] = x[..., indices[..., i, ...], ...]` (PyTorch's `gather`). `indices` has the rank of `x` and broadcasts
+ * to it on the other axes. An index outside gives NaN (f32), 0 (integers) or false: visible, and no memory is touched.
+ *
+ * @example takeAlongAxis(tensor([[10, 20, 30]]), tensor([[2]], { dtype: "i32" }), 1) // [[30]]
+ */
+export function takeAlongAxis(x: Tensor, indices: Tensor, axis: number): Tensor {
+  expectIndices("takeAlongAxis", indices);
+  if (indices.ndim !== x.ndim) throw new ShapeError(`takeAlongAxis: indices must have the rank of x, got ${formatShape(indices.shape)} for ${formatShape(x.shape)}`);
+  const at = normalizeAxis("takeAlongAxis", axis, x.ndim);
+  const shape = x.shape.map((d, i) => (i === at ? indices.shape[at]! : d));
+  const aligned = broadcastTo(indices, shape);
+  return new Tensor(createNode({ kind: "gather", axis: at }, [x.node, aligned.node], shape, x.dtype));
+}
+
+/**
+ * Rows of a table (an embedding look-up): `out.shape = table.shape[:axis] + indices.shape + table.shape[axis+1:]`.
+ * An index outside gives NaN.
+ * @example take(tensor([[1, 2], [3, 4]]), tensor([1, 0, 1], { dtype: "i32" })) // [[3, 4], [1, 2], [3, 4]]
+ */
+export function take(table: Tensor, indices: Tensor, axis = 0): Tensor {
+  expectIndices("take", indices);
+  expectRank("take", table, 1);
+  const at = normalizeAxis("take", axis, table.ndim);
+  const before = table.shape.slice(0, at);
+  const after = table.shape.slice(at + 1);
+  const column = reshape(indices, [...before.map(() => 1), indices.size, ...after.map(() => 1)]);
+  return reshape(takeAlongAxis(table, column, at), [...before, ...indices.shape, ...after]);
+}
+
+interface ScatterParams {
+  readonly axis: number;
+  readonly size: number;
+}
+const scatterShape = (shape: Shape, { axis, size }: ScatterParams): number[] => shape.map((d, i) => (i === axis ? size : d));
+
+const scatterAddOp = defineFused<ScatterParams>({
+  name: "scatterAdd",
+  outputs: ([, src], params) => [{ shape: scatterShape(src!.shape, params), dtype: src!.dtype }],
+  // out[.., v, ..] = sum over n of src[.., n, ..] where indices[.., n, ..] = v
+  reference: ([indices, src], { axis, size }) => {
+    const wide = (x: Tensor) => reshape(x, [...x.shape.slice(0, axis), 1, ...x.shape.slice(axis)]);
+    const shape = [...src!.shape.slice(0, axis), size, ...src!.shape.slice(axis)];
+    const hit = equal(broadcastTo(cast(wide(indices!), "i32"), shape), iota(shape, axis, { device: src!.device }));
+    return [sum(where(hit, broadcastTo(wide(src!), shape), 0), { axis: axis + 1 })];
+  },
+  vjp: ({ inputs: [indices], cotangents: [g], params }) => [undefined, g && takeAlongAxis(g, indices!, params.axis)],
+  cpu: (_, { axis, size }) => ({ run: ([indices, src], [out]) => scatterAddCpu(indices!, src!, out!, axis, size) }),
+  webgpu: ([indices, src], params) => scatterAddWgsl(indices!.shape, src!.shape, params),
+});
+
+function scatterAddCpu(indices: CpuOperand, src: CpuOperand, out: CpuOperand, axis: number, size: number): void {
+  const { shape } = src;
+  out.data.fill(0, out.offset, out.offset + sizeOf(out.shape));
+  const n = shape[axis]!;
+  const outer = shape.slice(0, axis);
+  const inner = shape.slice(axis + 1);
+  const walk = (dims: readonly number[], operands: readonly (readonly number[])[], visit: (at: readonly number[]) => void): void => {
+    const at = operands.map(() => 0);
+    const step = (d: number): void => {
+      if (d === dims.length) return visit(at);
+      for (let i = 0; i < dims[d]!; i++) {
+        step(d + 1);
+        operands.forEach((s, o) => {
+          at[o]! += s[d]!;
+        });
+      }
+      operands.forEach((s, o) => {
+        at[o]! -= s[d]! * dims[d]!;
+      });
+    };
+    step(0);
+  };
+  const strides = [indices.strides, src.strides, out.strides];
+  walk(outer, strides.map((s) => s.slice(0, axis)), (base) => {
+    for (let i = 0; i < n; i++) {
+      const fromIndex = indices.offset + base[0]! + i * indices.strides[axis]!;
+      const fromSrc = src.offset + base[1]! + i * src.strides[axis]!;
+      const toOut = out.offset + base[2]!;
+      walk(inner, strides.map((s) => s.slice(axis + 1)), (at) => {
+        const v = indices.data[fromIndex + at[0]!]!;
+        if (v >= 0 && v < size) out.data[toOut + v * out.strides[axis]! + at[2]!]! += src.data[fromSrc + at[1]!]!;
+      });
+    }
+  });
+}
+
+/** One thread per column of `src`, adding its entries in order: deterministic, and free of atomics. */
+function scatterAddWgsl(_: Shape, shape: Shape, { axis, size }: ScatterParams) {
+  const columnShape = shape.filter((_, i) => i !== axis);
+  const columns = sizeOf(columnShape);
+  const groups = Math.ceil(columns / 64);
+  const wide = Math.min(groups, 65535);
+  const wgsl = ([indices, src]: readonly WgslOperand[], [out]: readonly WgslOperand[]): string => {
+    const strides = stridesOf(columnShape);
+    const at = (o: WgslOperand): string =>
+      [String(o.offset), ...columnShape.map((d, i) => `((column / ${strides[i]}u) % ${d}u) * ${o.strides[i < axis ? i : i + 1]}u`)].join(" + ");
+    return `
+@compute @workgroup_size(64)
+fn scatterAdd(@builtin(global_invocation_id) id: vec3<u32>) {
+  let column = id.x + id.y * ${wide * 64}u;
+  if (column >= ${columns}u) { return; }
+  let fromIndices = ${at(indices!)};
+  let fromSrc = ${at(src!)};
+  let toOut = ${at(out!)};
+  for (var v = 0u; v < ${size}u; v++) { ${out!.name}[toOut + v * ${out!.strides[axis]}u] = 0; }
+  for (var n = 0u; n < ${shape[axis]}u; n++) {
+    let v = u32(${indices!.name}[fromIndices + n * ${indices!.strides[axis]}u]);
+    if (v < ${size}u) {
+      let to = toOut + v * ${out!.strides[axis]}u;
+      ${out!.name}[to] = ${out!.name}[to] + ${src!.name}[fromSrc + n * ${src!.strides[axis]}u];
+    }
+  }
+}`;
+  };
+  return { wgsl, passes: [{ entry: "scatterAdd", workgroups: [wide, Math.ceil(groups / wide), 1] as const }] };
+}
+
+/**
+ * Adds each element of `src` into `out` (zeros with `size` places along `axis`) at its index: the adjoint of `takeAlongAxis`.
+ * Equal indices add in order, so results are the same in every run. Indices outside are dropped.
+ *
+ * @param indices - i32 or u32, broadcasts to `src`
+ * @param src - f32, i32 or u32
+ * @example scatterAdd(tensor([0, 2, 0], { dtype: "i32" }), tensor([1, 2, 3]), 0, 4) // [4, 0, 2, 0]
+ */
+export function scatterAdd(indices: Tensor, src: Tensor, axis: number, size: number): Tensor {
+  expectIndices("scatterAdd", indices);
+  expectDType("scatterAdd", src, "f32", "i32", "u32");
+  const at = normalizeAxis("scatterAdd", axis, src.ndim);
+  return scatterAddOp([broadcastTo(indices, src.shape), src], { axis: at, size })[0]!;
+}
+
+const topKIndices = defineFused<{ readonly k: number }>({
+  name: "topK",
+  outputs: ([x], { k }) => [{ shape: [...x!.shape.slice(0, -1), k], dtype: "i32" }],
+  // an element's place is the number of elements that come before it: larger ones, and equal ones with a smaller index
+  reference: ([x], { k }) => {
+    const n = x!.shape.at(-1)!;
+    const lead = x!.shape.slice(0, -1);
+    const square = [...lead, n, n];
+    const self = broadcastTo(reshape(x!, [...lead, n, 1]), square);
+    const other = broadcastTo(reshape(x!, [...lead, 1, n]), square);
+    const i = iota(square, square.length - 2, { device: x!.device });
+    const j = iota(square, square.length - 1, { device: x!.device });
+    const before = logicalOr(greater(other, self), logicalAnd(equal(other, self), less(j, i)));
+    const place = sum(cast(before, "i32"), { axis: -1 });
+    const table = [...lead, k, n];
+    const hit = equal(broadcastTo(reshape(place, [...lead, 1, n]), table), iota(table, table.length - 2, { device: x!.device }));
+    return [sum(where(hit, iota(table, table.length - 1, { device: x!.device }), 0), { axis: -1 })];
+  },
+  vjp: () => [undefined],
+  cpu: ([x], { k }) => ({
+    contiguous: true,
+    run: ([from], [to]) => {
+      const n = x!.shape.at(-1)!;
+      const rows = n === 0 ? 0 : sizeOf(x!.shape) / n;
+      for (let r = 0; r < rows; r++) {
+        const at = (i: number): number => from!.data[from!.offset + r * n + i]!;
+        const order = Array.from({ length: n }, (_, i) => i).sort((a, b) => at(b) - at(a) || a - b);
+        for (let i = 0; i < k; i++) to!.data[to!.offset + r * k + i] = order[i]!;
+      }
+    },
+  }),
+});
+
+/** Result of `topK`. */
+export interface TopK {
+  /** [..., k], descending. */
+  readonly values: Tensor;
+  /** i32 [..., k]. */
+  readonly indices: Tensor;
+}
+/**
+ * The k largest elements along the last axis, largest first; among equals the lower index first; NaN counts as +infinity.
+ * Gradients flow through `values`.
+ * @example topK(tensor([1, 3, 2]), 2) // values [3, 2], indices [1, 2]
+ */
+export function topK(x: Tensor, k: number): TopK {
+  expectDType("topK", x, "f32");
+  expectRank("topK", x, 1);
+  checkPositiveInteger("topK", "k", k);
+  if (k > x.shape.at(-1)!) throw new ShapeError(`topK: k must be at most the last axis, got k ${k} for shape ${formatShape(x.shape)}`);
+  const indices = topKIndices([where(isNaN(x), Number.POSITIVE_INFINITY, add(x, 0))], { k })[0]!;
+  return { values: takeAlongAxis(x, indices, -1), indices };
+}
