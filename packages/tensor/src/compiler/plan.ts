@@ -136,13 +136,13 @@ function writeKernel(draft: Draft, scheduled: Schedule, buffers: BufferPlan): { 
     const at = rootCoordinates(space, node);
     const isProduct = node.kind.kind === "matmul" && target === node;
     const value = isProduct ? resultValue(0, "f32") : target !== node && scheduled.stored.has(node) ? builder.read(node, at, undefined) : builder.root(node, at);
-    builder.define(node, value);
+    if (target === node) builder.define(node, value);
     labels.push(labelOf(node));
     if (scheduled.needed.has(target)) stores.push({ target, index: place(at), value });
   }
   const roots = [...builder.reductions.map((r) => r.value), ...stores.map((s) => s.value)];
   const product = draft.kind === "matmul" ? draft.roots.find((r) => r.node.kind.kind === "matmul")!.node : undefined;
-  const operands = product?.inputs.map((n, i) => matrixOperand(n, i === 0 ? "a" : "b", scheduled, bindings));
+  const operands = product?.inputs.map((n) => matrixOperand(n, scheduled, bindings));
   const bound = bind(roots, bindings);
   const boundStores = stores.map(({ target, index, value }): Store<number> => {
     const { binding, offset } = bindings.use(target, "write");
@@ -160,7 +160,7 @@ function writeKernel(draft: Draft, scheduled: Schedule, buffers: BufferPlan): { 
   return { spec: collapse({ kind: "loop", label, shape: space, reductions, stores: boundStores, bindings: bindings.list() }), slots: bindings.slots };
 }
 
-function matrixOperand(node: Node, _side: "a" | "b", { stored }: Schedule, bindings: Bindings): MatrixOperand {
+function matrixOperand(node: Node, { stored }: Schedule, bindings: Bindings): MatrixOperand {
   const view = affineView(node, (n) => stored.has(n));
   invariant(view, "operands of matmul are strided");
   const { binding, offset } = bindings.use(view.base, "read");
@@ -168,8 +168,7 @@ function matrixOperand(node: Node, _side: "a" | "b", { stored }: Schedule, bindi
   return { binding, offset: offset + view.offset, batchStrides: strides.slice(0, -2), rowStride: strides.at(-2)!, columnStride: strides.at(-1)! };
 }
 
-function fusedKernel(draft: Draft, { stored, needed }: Schedule, bindings: Bindings): KernelSpec {
-  void needed; // all outputs of a fused op have memory: its kernel writes them
+function fusedKernel(draft: Draft, { stored }: Schedule, bindings: Bindings): KernelSpec {
   const node = draft.roots[0]!.node.inputs[0]!;
   const k = node.kind;
   invariant(k.kind === "fused", "a fused draft computes a fused node");

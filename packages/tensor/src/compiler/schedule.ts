@@ -5,7 +5,7 @@
 // are producer and consumer, and their buffers fit. Epilogues, multi-output updates and sibling reductions all fall out of it.
 import type { Traits } from "../device/device.ts";
 import { invariant } from "../errors.ts";
-import { type Node, topologicalOrder } from "../node.ts";
+import { createNode, type Node, topologicalOrder } from "../node.ts";
 import { sizeOf } from "../shape.ts";
 import { type Index, indexKey, linearIndex, reshapeCoordinates } from "./affine.ts";
 import { affineView, chooseStored, isLeaf } from "./store.ts";
@@ -61,18 +61,41 @@ export interface Schedule {
 export function schedule(outputs: readonly Node[], traits: Traits, settings: SchedulerSettings, fusedContiguous: (fused: Node) => boolean): Schedule {
   const limits = settings.maxBindings === undefined ? traits : { ...traits, maxBindings: settings.maxBindings };
   const stored = chooseStored(outputs, limits, settings, fusedContiguous);
-  const order = topologicalOrder(outputs).filter((n) => stored.has(n) && !isLeaf(n));
+  const order = pickAll(topologicalOrder(outputs).filter((n) => stored.has(n) && !isLeaf(n)), stored);
   const placed = placePieces(order, stored, new Set(outputs));
   const drafts = makeDrafts(order, stored, placed);
   const writers = writersOf(drafts, placed);
   const merged = settings.merge ? mergeDrafts(drafts, writers, placed, new Set(outputs), limits) : sortDrafts(drafts, writers);
   const needed = new Set<Node>(outputs);
   for (const draft of merged) {
-    const own = new Set(draft.roots.map((r) => r.node));
+    const own = new Set(draft.roots.flatMap((r) => (r.target === r.node ? [r.node] : [])));
     for (const node of draft.reads.keys()) if (!own.has(node)) needed.add(node);
+    if (draft.kind === "fused") for (const node of own) needed.add(node); // its kernel writes all of its outputs
   }
   for (const [piece, { owner }] of placed) if (needed.has(owner)) needed.add(piece);
   return { drafts: merged, stored, placed, needed };
+}
+
+/** A fused op's kernel writes every output, so the ones that nobody reads need memory too. */
+function pickAll(order: readonly Node[], stored: Set<Node>): Node[] {
+  const picked = new Map<Node, Set<number>>();
+  for (const { kind: k, inputs } of order) {
+    if (k.kind !== "pick") continue;
+    const set = picked.get(inputs[0]!);
+    if (set) set.add(k.output);
+    else picked.set(inputs[0]!, new Set([k.output]));
+  }
+  return order.flatMap((node) => {
+    const fused = node.kind.kind === "pick" ? node.inputs[0]! : undefined;
+    const known = fused && picked.get(fused);
+    if (!known || fused.kind.kind !== "fused") return [node];
+    const missing = fused.kind.outputs.flatMap(({ shape, dtype }, output) =>
+      known.has(output) ? [] : [createNode({ kind: "pick", output }, [fused], shape, dtype, fused.device)],
+    );
+    picked.delete(fused);
+    for (const extra of missing) stored.add(extra);
+    return [node, ...missing];
+  });
 }
 
 /** A concat's pieces are stored inside it where they lie in one run of it and belong to nobody else. */
@@ -232,7 +255,7 @@ function mergeDrafts(
   }
 
   const bindings = (a: Draft, b: Draft): number => {
-    const own = new Set([...a.roots, ...b.roots].map((r) => r.node));
+    const own = new Set([...a.roots, ...b.roots].flatMap((r) => (r.target === r.node ? [r.node] : [])));
     const buffers = new Set<Node>();
     const ownerOf = (n: Node): Node => placed.get(n)?.owner ?? n;
     for (const d of [a, b]) {
@@ -251,7 +274,7 @@ function mergeDrafts(
     if (a.kind === "matmul" && (!traits.matmulEpilogue || !direct || b.reductionSizes.size > 0)) return false;
     if (b.reductionSizes.size > 0 && a.reductionSizes.size > 0 && [...b.reductionSizes].some((s) => !a.reductionSizes.has(s))) return false;
     if (!direct && b.reductionSizes.size !== a.reductionSizes.size) return false;
-    const rootsOfA = new Set(a.roots.map((r) => r.node));
+    const rootsOfA = new Set(a.roots.flatMap((r) => (r.target === r.node ? [r.node] : [])));
     for (const [node, linear] of b.reads) {
       const written = writers.get(node)?.has(a);
       if (written && !(linear && rootsOfA.has(node) && writers.get(node)!.size === 1)) return false;

@@ -1,0 +1,2 @@
+// cpu.ts (`@mc/tensor/cpu`): WebAssembly kernels over Float32Arrays, for the CPU kernels of fused ops in other packages.
+export * from "./device/cpu/wasm/index.ts";
