@@ -25,7 +25,16 @@ export default defineConfig(async () => ({
 function cpu(): TestProjectInlineConfiguration[] {
   if (!wanted("cpu")) return [];
   const exclude = [tests(".gpu"), tests(".dawn"), "**/node_modules/**"];
-  return [project({ name: "cpu", include: [tests("")], exclude, env: { MC_TEST_DEVICE: "cpu" }, pool: "forks", execArgv: ["--expose-gc"] })];
+  return [
+    project({
+      name: "cpu",
+      include: [tests("")],
+      exclude,
+      env: { MC_TEST_DEVICE: "cpu" },
+      pool: "forks",
+      execArgv: ["--expose-gc"],
+    }),
+  ];
 }
 
 async function dawn(): Promise<TestProjectInlineConfiguration[]> {
@@ -79,7 +88,9 @@ function project(test: TestProjectInlineConfiguration["test"]): TestProjectInlin
 // A host is prepared only for a run that uses it: `--project NAME` (several times, or not at all for every host).
 function wanted(name: string): boolean {
   const { argv } = process;
-  const named = argv.flatMap((arg, i) => (arg === "--project" ? [argv[i + 1]] : arg.startsWith("--project=") ? [arg.slice(10)] : []));
+  const named = argv.flatMap((arg, i) =>
+    arg === "--project" ? [argv[i + 1]] : arg.startsWith("--project=") ? [arg.slice(10)] : [],
+  );
   return named.length === 0 || named.includes(name);
 }
 

@@ -85,7 +85,9 @@ function readArguments(args) {
   const hosts = (args[at + 1] ?? "").split(",");
   const unknown = hosts.filter((name) => !all.includes(name));
   if (unknown.length > 0) {
-    console.error(`test: --host must name some of ${all.join(", ")} (separated by commas), got "${args[at + 1] ?? ""}"`);
+    console.error(
+      `test: --host must name some of ${all.join(", ")} (separated by commas), got "${args[at + 1] ?? ""}"`,
+    );
     process.exit(2);
   }
   return { hosts, rest: [...args.slice(0, at), ...args.slice(at + 2)] };

@@ -1,7 +1,7 @@
 // child.mjs: runs a Node program as if it were this process: same terminal, same signals once each, same exit code.
 import { spawn } from "node:child_process";
-import { constants } from "node:os";
 import { createRequire } from "node:module";
+import { constants } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { root } from "./install.mjs";

@@ -1,7 +1,16 @@
 // hosts.mjs: finds what the GPU test hosts run on: the machine's own GPU driver and browser where they work, and otherwise, on
 // Linux x64, the software Vulkan driver and the headless Chromium inside the npm package @sparticuz/chromium. Needs no root.
 import { spawnSync } from "node:child_process";
-import { chmodSync, createReadStream, createWriteStream, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { delimiter, dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -82,7 +91,10 @@ async function findDawn() {
   }
   const probe = probeDawn(bundle.driver);
   if (probe.adapter) return { what: `${probe.adapter}, from @sparticuz/chromium`, env: bundle.driver };
-  return { missing: `Dawn finds no adapter: ${probe.error}`, remedy: "apt-get install -y libvulkan1 mesa-vulkan-drivers (Mesa 25 or newer)" };
+  return {
+    missing: `Dawn finds no adapter: ${probe.error}`,
+    remedy: "apt-get install -y libvulkan1 mesa-vulkan-drivers (Mesa 25 or newer)",
+  };
 }
 
 /**
@@ -91,17 +103,28 @@ async function findDawn() {
  */
 function probeDawn(env) {
   const script = fileURLToPath(new URL("probeDawn.mjs", import.meta.url));
-  const result = spawnSync(process.execPath, [script], { cwd: root, env: { ...process.env, ...env }, encoding: "utf8", timeout: 60_000 });
+  const result = spawnSync(process.execPath, [script], {
+    cwd: root,
+    env: { ...process.env, ...env },
+    encoding: "utf8",
+    timeout: 60_000,
+  });
   const line = result.stdout?.split("\n").find((text) => text.startsWith("adapter: "));
   if (result.status === 0 && line) return { adapter: line.slice("adapter: ".length) };
-  return { error: (result.stderr || result.error?.message || `exit ${result.status ?? result.signal}`).trim().split("\n")[0] };
+  return {
+    error: (result.stderr || result.error?.message || `exit ${result.status ?? result.signal}`).trim().split("\n")[0],
+  };
 }
 
 /** @returns {Promise<Host | Missing>} */
 async function findChromium() {
   /** @type {string[]} */
   const reasons = [];
-  const flags = ["--enable-unsafe-webgpu", "--js-flags=--expose-gc", ...(process.platform === "linux" ? ["--no-sandbox"] : [])];
+  const flags = [
+    "--enable-unsafe-webgpu",
+    "--js-flags=--expose-gc",
+    ...(process.platform === "linux" ? ["--no-sandbox"] : []),
+  ];
   if (ownHardware) {
     // On Linux Chromium uses a hardware GPU for WebGPU only with its Vulkan feature on; without one the plain flags find SwiftShader.
     const attempts = process.platform === "linux" ? [[...flags, "--enable-features=Vulkan"], flags] : [flags];
@@ -122,7 +145,10 @@ async function findChromium() {
   } else reasons.push(bundle.missing);
   return {
     missing: `no Chromium with WebGPU (${reasons.join("; ")})`,
-    remedy: process.platform === "linux" ? "apt-get install -y chromium" : "install Google Chrome, or set MC_CHROMIUM to a Chromium executable",
+    remedy:
+      process.platform === "linux"
+        ? "apt-get install -y chromium"
+        : "install Google Chrome, or set MC_CHROMIUM to a Chromium executable",
   };
 }
 
@@ -131,16 +157,25 @@ function installedBrowsers() {
   const env = process.env;
   if (env.MC_CHROMIUM) return [env.MC_CHROMIUM];
   if (process.platform === "darwin") {
-    return ["Google Chrome", "Chromium", "Microsoft Edge"].map((app) => `/Applications/${app}.app/Contents/MacOS/${app}`).filter(existsSync);
+    return ["Google Chrome", "Chromium", "Microsoft Edge"]
+      .map((app) => `/Applications/${app}.app/Contents/MacOS/${app}`)
+      .filter(existsSync);
   }
   if (process.platform === "win32") {
-    const folders = [env.PROGRAMFILES, env["PROGRAMFILES(X86)"], env.LOCALAPPDATA].filter((folder) => folder !== undefined);
+    const folders = [env.PROGRAMFILES, env["PROGRAMFILES(X86)"], env.LOCALAPPDATA].filter(
+      (folder) => folder !== undefined,
+    );
     const programs = ["Google/Chrome/Application/chrome.exe", "Microsoft/Edge/Application/msedge.exe"];
     return folders.flatMap((folder) => programs.map((program) => join(folder, program))).filter(existsSync);
   }
   const names = ["google-chrome-stable", "google-chrome", "chromium", "chromium-browser", "microsoft-edge"];
   const folders = (env.PATH ?? "").split(delimiter);
-  return names.flatMap((name) => folders.map((folder) => join(folder, name)).filter(existsSync).slice(0, 1));
+  return names.flatMap((name) =>
+    folders
+      .map((folder) => join(folder, name))
+      .filter(existsSync)
+      .slice(0, 1),
+  );
 }
 
 /**
@@ -155,9 +190,11 @@ async function probeChromium({ executablePath, args, env }) {
   try {
     browser = await chromium.launch({ executablePath, args, env: { ...process.env, ...env }, timeout: 30_000 });
     const page = await browser.newPage();
-    await page.route("**/*", (/** @type {any} */ route) => route.fulfill({ contentType: "text/html", body: "<!doctype html>" }));
+    await page.route("**/*", (/** @type {any} */ route) =>
+      route.fulfill({ contentType: "text/html", body: "<!doctype html>" }),
+    );
     await page.goto("http://localhost:1/"); // a secure context, answered by the line above: elsewhere navigator.gpu is hidden
-    // @ts-ignore -- runs in the page
+    // @ts-expect-error -- runs in the page
     const info = await page.evaluate(async () => {
       const adapter = await navigator.gpu?.requestAdapter();
       return adapter && { vendor: adapter.info.vendor, architecture: adapter.info.architecture };
@@ -177,7 +214,10 @@ async function probeChromium({ executablePath, args, env }) {
  * @returns {Promise<{ driver: Record<string, string>, browser: Record<string, string>, executablePath: string } | { missing: string }>}
  */
 async function unpackBundle() {
-  if (!linuxX64) return { missing: `the software driver and browser are packed for Linux x64 only, not for ${process.platform} ${process.arch}` };
+  if (!linuxX64)
+    return {
+      missing: `the software driver and browser are packed for Linux x64 only, not for ${process.platform} ${process.arch}`,
+    };
   let packed;
   try {
     packed = join(dirname(require.resolve("@sparticuz/chromium")), "../../bin");
@@ -205,9 +245,15 @@ async function unpackBundle() {
     }
   }
   const icd = join(folder, "vk_swiftshader_icd.json");
-  const libraries = (/** @type {string[]} */ ...folders) => [...folders, process.env.LD_LIBRARY_PATH].filter(Boolean).join(":");
+  const libraries = (/** @type {string[]} */ ...folders) =>
+    [...folders, process.env.LD_LIBRARY_PATH].filter(Boolean).join(":");
   // Without a runtime folder the driver complains on standard error.
-  const driver = { LD_LIBRARY_PATH: libraries(folder), VK_DRIVER_FILES: icd, VK_ICD_FILENAMES: icd, XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? "/tmp" };
+  const driver = {
+    LD_LIBRARY_PATH: libraries(folder),
+    VK_DRIVER_FILES: icd,
+    VK_ICD_FILENAMES: icd,
+    XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? "/tmp",
+  };
   const browser = { ...driver, LD_LIBRARY_PATH: libraries(folder, join(folder, "lib")), FONTCONFIG_PATH: folder };
   return { driver, browser, executablePath: join(folder, "chromium") };
 }

@@ -22,7 +22,9 @@ export function ensureInstalled(scope) {
 
   // On a machine that already has the tools, an outdated "run" install would remove them: keep the full set there.
   const all = scope === "all" || hasDevDependencies();
-  console.log(`install: ${all ? "all packages" : "the run-time packages"} from the lock file, with ${packageManager()} (once)`);
+  console.log(
+    `install: ${all ? "all packages" : "the run-time packages"} from the lock file, with ${packageManager()} (once)`,
+  );
   const filter = all ? [] : ["--prod", "--filter-prod", "@mc/examples..."];
   pnpm(["install", "--frozen-lockfile", ...filter]);
   if (!all) writeFileSync(path(stampFile), lockHash());
@@ -31,7 +33,8 @@ export function ensureInstalled(scope) {
 // Written after a "run" install; pnpm itself records what a full one needs.
 const stampFile = "node_modules/.mc-run";
 
-const lockHash = () => createHash("sha256").update(read("pnpm-lock.yaml")).update(read("pnpm-workspace.yaml")).digest("hex");
+const lockHash = () =>
+  createHash("sha256").update(read("pnpm-lock.yaml")).update(read("pnpm-workspace.yaml")).digest("hex");
 
 // pnpm copies the lock file to node_modules/.pnpm/lock.yaml as the last act of an install.
 const hasFullInstall = () => hasDevDependencies() && read("node_modules/.pnpm/lock.yaml") === read("pnpm-lock.yaml");
@@ -52,7 +55,12 @@ function pnpm(args) {
   const env = { ...process.env };
   delete env.NODE_ENV; // NODE_ENV=production would leave the tools out of a full install
   const windows = process.platform === "win32";
-  const result = spawnSync("npx", ["-y", packageManager(), ...args], { cwd: root, env, encoding: "utf8", shell: windows });
+  const result = spawnSync("npx", ["-y", packageManager(), ...args], {
+    cwd: root,
+    env,
+    encoding: "utf8",
+    shell: windows,
+  });
   if (result.status === 0) return;
   console.error(`${result.stdout ?? ""}${result.stderr ?? ""}${result.error?.message ?? ""}`);
   console.error(`install: failed (see above); try again, or run "npx -y ${packageManager()} install" by hand`);

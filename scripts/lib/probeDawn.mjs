@@ -4,6 +4,9 @@ import { create } from "webgpu";
 
 const gpu = create([]);
 const adapter = await gpu.requestAdapter();
-if (adapter) console.log(`adapter: ${[adapter.info.vendor, adapter.info.description || adapter.info.architecture].filter(Boolean).join(", ")}`);
+if (adapter)
+  console.log(
+    `adapter: ${[adapter.info.vendor, adapter.info.description || adapter.info.architecture].filter(Boolean).join(", ")}`,
+  );
 // `gpu` must outlive the adapter: Dawn ends the process when it is collected first.
 process.exit(adapter && gpu ? 0 : 1);
