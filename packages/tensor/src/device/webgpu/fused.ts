@@ -18,6 +18,10 @@ export interface WebGpuFusedKernel {
   readonly contiguous?: boolean;
   /** Scratch buffers of this many f32 elements each, bound after the outputs as `scratch0`, ... */
   readonly scratch?: readonly number[];
-  readonly wgsl: (inputs: readonly WgslOperand[], outputs: readonly WgslOperand[], scratch: readonly string[]) => string;
+  readonly wgsl: (
+    inputs: readonly WgslOperand[],
+    outputs: readonly WgslOperand[],
+    scratch: readonly string[],
+  ) => string;
   readonly passes: readonly { readonly entry: string; readonly workgroups: readonly [number, number, number] }[];
 }

@@ -1,0 +1,111 @@
+// device/webgpu/commands.ts: everything that reaches the GPU queue, in the order of the calls. Work waits for its pipelines
+// while they compile, and all later work waits behind it: an upload must not overtake a waiting step.
+
+/** Dispatches in one command buffer: the GPU starts on the first while the rest is encoded. */
+const dispatchesPerSubmit = 128;
+
+/** An ordered queue over one GPUQueue, with a command encoder that is submitted late and in few pieces. */
+export class Commands {
+  private readonly gpu: GPUDevice;
+  private readonly failed: (error: unknown) => void;
+  private readonly waiting: { ready: Promise<unknown> | undefined; run: () => void }[] = [];
+  private draining = false;
+  private encoder: GPUCommandEncoder | undefined;
+  private openPass: GPUComputePassEncoder | undefined;
+  private encoded = 0;
+  private flushQueued = false;
+  private callbacks: (() => void)[] = [];
+  submits = 0;
+
+  constructor(gpu: GPUDevice, failed: (error: unknown) => void) {
+    this.gpu = gpu;
+    this.failed = failed;
+  }
+
+  /** True while calls are delayed: then their arguments must be copied. */
+  get delayed(): boolean {
+    return this.waiting.length > 0;
+  }
+
+  /** Runs `run` after everything ordered before it, once `ready` resolves. At once where nothing is to be waited for. */
+  order(ready: Promise<unknown> | undefined, run: () => void): void {
+    if (ready === undefined && this.waiting.length === 0) {
+      run();
+      return;
+    }
+    this.waiting.push({ ready, run });
+    if (!this.draining) void this.drain();
+  }
+
+  private async drain(): Promise<void> {
+    this.draining = true;
+    while (this.waiting.length > 0) {
+      const { ready, run } = this.waiting[0]!;
+      await ready;
+      try {
+        run();
+      } catch (error) {
+        this.failed(error);
+      }
+      this.waiting.shift();
+    }
+    this.draining = false;
+  }
+
+  /** The compute pass to encode a dispatch into. */
+  pass(): GPUComputePassEncoder {
+    if (this.openPass && this.encoded >= dispatchesPerSubmit) this.flush();
+    this.encoded++;
+    this.openPass ??= this.open().beginComputePass();
+    return this.openPass;
+  }
+
+  copy(from: GPUBuffer, to: GPUBuffer, bytes: number): void {
+    this.endPass();
+    this.open().copyBufferToBuffer(from, 0, to, 0, bytes);
+  }
+
+  write(buffer: GPUBuffer, data: ArrayBufferView<ArrayBuffer>): void {
+    this.flush(); // the queue writes at once: before it, what was encoded before it
+    this.gpu.queue.writeBuffer(buffer, 0, data.buffer, data.byteOffset, data.byteLength);
+  }
+
+  /** Calls back once everything encoded so far is submitted. */
+  afterSubmit(callback: () => void): void {
+    if (this.encoder) this.callbacks.push(callback);
+    else callback();
+  }
+
+  /** Submits what is encoded. */
+  flush(): void {
+    if (!this.encoder) return;
+    this.endPass();
+    const commands = this.encoder.finish();
+    this.encoder = undefined;
+    this.encoded = 0;
+    this.gpu.queue.submit([commands]);
+    this.submits++;
+    const callbacks = this.callbacks;
+    this.callbacks = [];
+    for (const callback of callbacks) callback();
+  }
+
+  private open(): GPUCommandEncoder {
+    if (!this.encoder) {
+      this.encoder = this.gpu.createCommandEncoder();
+      if (!this.flushQueued) {
+        this.flushQueued = true;
+        queueMicrotask(() => {
+          this.flushQueued = false;
+          this.flush();
+        });
+      }
+    }
+    return this.encoder;
+  }
+
+  private endPass(): void {
+    this.openPass?.end();
+    this.openPass = undefined;
+  }
+}

@@ -1,0 +1,59 @@
+// device/webgpu/connect.ts: finds a GPU, in a browser or through Dawn in Node.
+import { DeviceError } from "../../errors.ts";
+import { describeAdapter, isSoftwareAdapter, openAdapter } from "./adapter.ts";
+import { browserGpu, noBrowserAdapter } from "./browser.ts";
+import { dawnGpu, isNode, noDawnAdapter } from "./dawn.ts";
+import { WebGpuDevice } from "./device.ts";
+import type { Variants } from "./program.ts";
+
+/** How to find a GPU. */
+export interface WebGpuOptions {
+  /** Use this device instead of looking for one; its limits are taken as they are. */
+  readonly gpu?: GPUDevice;
+  /** Which adapter to prefer where there are several; default "high-performance". */
+  readonly powerPreference?: GPUPowerPreference;
+  /** Take a GPU in hardware or none; default false. */
+  readonly hardwareOnly?: boolean;
+  /** Treat the adapter as a software one (no barriers, a thread a result) or as hardware; default: what it says it is. */
+  readonly softwareAdapter?: boolean;
+  /** Forces kernel variants: for tests. */
+  readonly variants?: Variants;
+  /** Dawn features by name; Node only. */
+  readonly toggles?: readonly string[];
+}
+
+/**
+ * Connects to a GPU, a software one where there is no other.
+ *
+ * @throws DeviceError("not-found") if there is none; the message says what to install
+ * @example const device = await connectWebGpu(); // device.description: "webgpu (nvidia hopper, ...)"
+ */
+export async function connectWebGpu(options: WebGpuOptions = {}): Promise<WebGpuDevice> {
+  let { gpu } = options;
+  let info = gpu?.adapterInfo;
+  if (!gpu) {
+    const adapter = await findAdapter(options);
+    if (!adapter) throw browserGpu() ? noBrowserAdapter() : noDawnAdapter();
+    info = adapter.info;
+    if (options.hardwareOnly && isSoftwareAdapter(info)) {
+      throw new DeviceError(
+        "not-found",
+        `connect: the only GPU is a software one (${describeAdapter(info)}); connect({ device: "webgpu" }) takes it`,
+      );
+    }
+    gpu = await openAdapter(adapter);
+  }
+  const software = options.softwareAdapter ?? (info !== undefined && isSoftwareAdapter(info));
+  const description = `webgpu (${info ? describeAdapter(info) : "a given device"})`;
+  return new WebGpuDevice({ gpu, description, software, variants: options.variants });
+}
+
+async function findAdapter({
+  powerPreference = "high-performance",
+  toggles,
+}: WebGpuOptions): Promise<GPUAdapter | null> {
+  const host = browserGpu();
+  if (host) return host.requestAdapter({ powerPreference });
+  if (!isNode()) throw noBrowserAdapter();
+  return (await dawnGpu(toggles)).requestAdapter({ powerPreference });
+}

@@ -1,0 +1,48 @@
+// device/webgpu/dawn.ts: WebGPU in Node through Dawn, the npm package "webgpu", imported on demand.
+import { DeviceError } from "../../errors.ts";
+
+interface Dawn {
+  create(options: string[]): GPU;
+  readonly globals: object;
+}
+
+/** Dawn ends the process if what `create` returned is collected while a device lives, so it is kept here. */
+const instances = new Map<string, GPU>();
+
+/** True in Node (and in hosts that imitate it). */
+export const isNode = (): boolean => typeof process !== "undefined" && typeof process.versions?.node === "string";
+
+/**
+ * The `GPU` object of Dawn, one for each set of toggles.
+ *
+ * @param toggles - Dawn features by name, for example "allow_unsafe_apis"
+ * @throws DeviceError("not-found") if the package is not installed or has no binary for this platform
+ */
+export async function dawnGpu(toggles: readonly string[] = []): Promise<GPU> {
+  const key = toggles.join(",");
+  const known = instances.get(key);
+  if (known) return known;
+  let dawn: Dawn;
+  try {
+    const name: string = "webgpu"; // a variable, so that bundlers for browsers leave it alone
+    dawn = (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as Dawn;
+  } catch (error) {
+    const missing = (error as { code?: string }).code === "ERR_MODULE_NOT_FOUND";
+    const cure = missing
+      ? "install it: npm install webgpu"
+      : `it cannot be loaded: ${error instanceof Error ? error.message : String(error)}`;
+    throw new DeviceError("not-found", `connect: WebGPU in Node needs the package "webgpu"; ${cure}`, { cause: error });
+  }
+  Object.assign(globalThis, dawn.globals);
+  const gpu = dawn.create(toggles.length > 0 ? [`enable-dawn-features=${key}`] : []);
+  instances.set(key, gpu);
+  return gpu;
+}
+
+/** Why Dawn has no adapter, and what helps. */
+export const noDawnAdapter = (): DeviceError =>
+  new DeviceError(
+    "not-found",
+    "connect: Dawn finds no GPU adapter; install a Vulkan driver and loader (Debian: libvulkan1 and the driver of your card; " +
+      'for a software one set VK_DRIVER_FILES to its ICD file), or connect({ device: "cpu" })',
+  );

@@ -1,0 +1,326 @@
+// device/webgpu/device.ts: the Device interface over a GPUDevice.
+import type { FusedKernel, KernelSpec } from "../../compiler/kernel.ts";
+import { arrayType, type DType, type TypedArray } from "../../dtype.ts";
+import { DeviceError } from "../../errors.ts";
+import type { Device, DeviceMemory, DeviceStats, Executable, Launch, Traits } from "../device.ts";
+import type { Storage } from "../storage.ts";
+import { BindGroups, type ScratchPart } from "./bindGroups.ts";
+import { Commands } from "./commands.ts";
+import { emitWgsl } from "./emitWgsl.ts";
+import { BufferPool, type GpuMemory } from "./memory.ts";
+import { type GpuExecutable, PipelineCache } from "./pipelines.ts";
+import type { Target, Variants } from "./program.ts";
+import { ReadbackRing } from "./readback.ts";
+
+/** Equal on every WebGPU host, whatever its limits: plans and so bits must not depend on the adapter. */
+const traits: Traits = { kind: "webgpu", maxBindings: 8, matmulEpilogue: true, ownsEdges: true };
+
+/** Storage buffers start at multiples of this. */
+const scratchAlignment = 256;
+
+/** What `connectWebGpu` found out about a GPU. */
+export interface WebGpuDeviceOptions {
+  readonly gpu: GPUDevice;
+  readonly description: string;
+  readonly software: boolean;
+  readonly variants?: Variants;
+}
+
+/** A device that computes with WGSL kernels. Made by `connectWebGpu`. */
+export class WebGpuDevice implements Device {
+  readonly kind = "webgpu";
+  readonly precision = "f32";
+  readonly traits = traits;
+  readonly description: string;
+  readonly software: boolean;
+  /** The WebGPU device behind it: share it with code that draws, for example. */
+  readonly gpu: GPUDevice;
+
+  private readonly target: Target;
+  private readonly commands: Commands;
+  private readonly pool: BufferPool;
+  private readonly pipelines: PipelineCache;
+  private readonly bindGroups: BindGroups;
+  private readonly readback: ReadbackRing;
+  /** Buffers of storages that were dropped without dispose. */
+  private readonly dropped: FinalizationRegistry<GpuMemory>;
+  /** Outcomes that are still on their way. */
+  private readonly outcomes = new Set<Promise<void>>();
+  /** Errors that nobody has been told. */
+  private errors: DeviceError[] = [];
+  private lost: DeviceError | undefined;
+  /** Whether any buffer's contents may be wrong: only then is it worth following them. */
+  private tainted = false;
+  private scratch: GpuMemory | undefined;
+  private dispatches = 0;
+
+  constructor({ gpu, description, software, variants = {} }: WebGpuDeviceOptions) {
+    this.gpu = gpu;
+    this.description = description;
+    this.software = software;
+    this.target = { software, variants };
+    this.commands = new Commands(gpu, (error) => this.report(error));
+    this.pool = new BufferPool({
+      gpu,
+      failed: (error, memory) => {
+        memory.failure = error;
+        this.tainted = true;
+        this.report(error);
+      },
+      destroy: (memory) =>
+        this.commands.order(undefined, () => this.commands.afterSubmit(() => memory.buffer.destroy())),
+      track: (outcome) => this.track(outcome),
+    });
+    this.pipelines = new PipelineCache(gpu);
+    this.bindGroups = new BindGroups(gpu);
+    this.readback = new ReadbackRing(gpu);
+    this.dropped = new FinalizationRegistry((memory) => this.pool.give(memory));
+    gpu.addEventListener("uncapturederror", (event) => {
+      event.preventDefault();
+      const { error } = event as GPUUncapturedErrorEvent;
+      this.report(new DeviceError("kernel", `webgpu: ${error.message}`, { cause: error }));
+    });
+    void gpu.lost.then(({ reason, message }) => {
+      this.lost = new DeviceError(
+        "lost",
+        `webgpu: the device was lost (${reason || "unknown reason"}): ${message}; connect again and load the last checkpoint`,
+      );
+    });
+  }
+
+  memory(): DeviceMemory {
+    const { liveBytes, pooledBytes, peakBytes } = this.pool;
+    return { liveBytes, pooledBytes, peakBytes };
+  }
+
+  stats(): DeviceStats {
+    return {
+      dispatches: this.dispatches,
+      submits: this.commands.submits,
+      pipelines: this.pipelines.created,
+      bindGroups: this.bindGroups.created,
+      buffersCreated: this.pool.created,
+    };
+  }
+
+  /** Gives the GPU back: every tensor on it is dead afterwards. A device that is in use until the program ends needs no call. */
+  destroy(): void {
+    this.gpu.destroy();
+  }
+
+  allocate(dtype: DType, size: number): Storage {
+    if (this.lost) throw this.lost;
+    return this.own(this.pool.take(bytesOf(size)), dtype, size);
+  }
+
+  release(storage: Storage): void {
+    const memory = storage.handle as GpuMemory | null;
+    if (!memory) return;
+    storage.handle = null;
+    this.dropped.unregister(storage);
+    this.pool.give(memory);
+  }
+
+  transfer(storage: Storage): Storage {
+    const memory = memoryOf(storage);
+    storage.handle = null;
+    this.dropped.unregister(storage);
+    return this.own(memory, storage.dtype, storage.size);
+  }
+
+  upload(storage: Storage, data: TypedArray): void {
+    const memory = memoryOf(storage);
+    let bytes = deviceArray(storage.dtype, data);
+    if (bytes.byteLength === 0) return;
+    if (this.commands.delayed && bytes === data) bytes = bytes.slice();
+    this.commands.order(undefined, () => this.commands.write(memory.buffer, bytes));
+  }
+
+  download(storage: Storage): Promise<TypedArray> {
+    const memory = memoryOf(storage);
+    const { dtype, size } = storage;
+    const bytes = size * 4;
+    const read = new Promise<ArrayBuffer>((resolve, reject) => {
+      this.commands.order(undefined, () => {
+        if (bytes === 0 || this.lost) {
+          resolve(new ArrayBuffer(bytes));
+          return;
+        }
+        const buffer = this.readback.take(bytes);
+        this.commands.copy(memory.buffer, buffer, bytes);
+        this.commands.afterSubmit(() => this.readback.read(buffer, bytes).then(resolve, reject));
+      });
+    });
+    return this.checked(read, memory).then((data) => hostArray(dtype, data));
+  }
+
+  copy(from: Storage, to: Storage): void {
+    const source = memoryOf(from);
+    const target = memoryOf(to);
+    if (source === target || from.size === 0) return;
+    this.commands.order(undefined, () => {
+      if (this.tainted) target.failure ??= source.failure;
+      this.commands.copy(source.buffer, target.buffer, from.size * 4);
+    });
+  }
+
+  prepare(kernel: KernelSpec): Executable {
+    const program = emitWgsl(kernel, this.target, (fused) => this.chooseFused(fused));
+    const executable = this.pipelines.get(program);
+    if (executable.ready) this.track(executable.ready);
+    this.reserveScratch(program.scratch);
+    return executable;
+  }
+
+  execute(launches: readonly Launch[], buffers: readonly Storage[], replay?: object): void {
+    if (this.lost) throw this.lost;
+    const memories = buffers.map(memoryOf);
+    const compiling: Promise<void>[] = [];
+    for (const { executable } of launches) {
+      const { ready } = executable as GpuExecutable;
+      if (ready) compiling.push(ready);
+    }
+    this.commands.order(compiling.length > 0 ? Promise.all(compiling) : undefined, () =>
+      this.encode(launches, memories, replay),
+    );
+  }
+
+  settle(): Promise<void> {
+    const done = new Promise<void>((resolve, reject) => {
+      this.commands.order(undefined, () => {
+        this.commands.flush();
+        this.gpu.queue.onSubmittedWorkDone().then(() => resolve(), reject);
+      });
+    });
+    return this.checked(done);
+  }
+
+  private own(memory: GpuMemory, dtype: DType, size: number): Storage {
+    const storage: Storage = { device: this, dtype, size, handle: memory, dead: null };
+    this.dropped.register(storage, memory, storage);
+    return storage;
+  }
+
+  private chooseFused({ op, inputSpecs, params }: FusedKernel) {
+    return op.webgpu?.(inputSpecs, params, this);
+  }
+
+  private encode(launches: readonly Launch[], memories: readonly GpuMemory[], replay: object | undefined): void {
+    const cached = replay && this.bindGroups.ofReplay(replay);
+    let current: GPUComputePipeline | undefined;
+    let pass: GPUComputePassEncoder | undefined;
+    for (let at = 0; at < launches.length; at++) {
+      const launch = launches[at]!;
+      const executable = launch.executable as GpuExecutable;
+      if (this.tainted || executable.failure) this.followFailure(launch, memories);
+      if (executable.passes.length === 0) continue;
+      const scratch = this.scratchParts(executable.program.scratch);
+      const group = cached
+        ? this.bindGroups.ofLaunch(cached, at, executable.layout, launch.slots, memories, scratch)
+        : this.bindGroups.once(executable.layout, launch.slots, memories, scratch);
+      for (const { pipeline, workgroups } of executable.passes) {
+        const into = this.commands.pass();
+        if (into !== pass || pipeline !== current) into.setPipeline(pipeline);
+        into.setBindGroup(0, group);
+        into.dispatchWorkgroups(workgroups[0], workgroups[1], workgroups[2]);
+        pass = into;
+        current = pipeline;
+        this.dispatches++;
+      }
+    }
+  }
+
+  /** Marks what a launch writes as wrong where its kernel failed or its inputs are wrong already. */
+  private followFailure({ executable, slots }: Launch, memories: readonly GpuMemory[]): void {
+    const { failure, program } = executable as GpuExecutable;
+    const cause = failure ?? slots.map((slot) => memories[slot]!.failure).find((f) => f !== undefined);
+    if (failure) {
+      this.tainted = true;
+      if (!this.errors.includes(failure)) this.errors.push(failure);
+    }
+    slots.forEach((slot, i) => {
+      if (program.access[i] === "write" && cause) memories[slot]!.failure = cause;
+    });
+  }
+
+  private scratchParts(sizes: readonly number[]): ScratchPart[] {
+    const memory = this.scratch;
+    if (sizes.length === 0 || !memory) return noScratch;
+    let offset = 0;
+    return sizes.map((size) => {
+      const part = { memory, offset, size: size * 4 };
+      offset += Math.ceil((size * 4) / scratchAlignment) * scratchAlignment;
+      return part;
+    });
+  }
+
+  /** One scratch buffer serves all kernels: passes run in order and each writes what it reads. */
+  private reserveScratch(sizes: readonly number[]): void {
+    const bytes = sizes.reduce((sum, size) => sum + Math.ceil((size * 4) / scratchAlignment) * scratchAlignment, 0);
+    if (bytes === 0 || (this.scratch && this.scratch.bytes >= bytes)) return;
+    const old = this.scratch;
+    this.scratch = this.pool.take(bytes);
+    if (old) this.pool.give(old);
+  }
+
+  private report(error: unknown): void {
+    this.errors.push(
+      error instanceof DeviceError
+        ? error
+        : new DeviceError("kernel", `webgpu: ${error instanceof Error ? error.message : String(error)}`, {
+            cause: error,
+          }),
+    );
+  }
+
+  private track(outcome: Promise<void>): void {
+    const settled: Promise<void> = outcome.catch(() => undefined).then(() => void this.outcomes.delete(settled));
+    this.outcomes.add(settled);
+  }
+
+  /** `work`, then every outcome that is on its way; rejects with the first error since anyone was told. */
+  private async checked<T>(work: Promise<T>, memory?: GpuMemory): Promise<T> {
+    let result: T;
+    try {
+      result = await work;
+    } catch (error) {
+      await new Promise((resolve) => setTimeout(resolve, 0)); // the news of a lost device comes after
+      throw this.lost ?? this.errors.shift() ?? error;
+    }
+    await Promise.all(this.outcomes);
+    if (this.lost) throw this.lost;
+    const error = this.errors.shift();
+    this.errors = [];
+    if (memory?.failure) throw memory.failure;
+    if (error) throw error;
+    return result;
+  }
+}
+
+const noScratch: ScratchPart[] = [];
+
+/** WebGPU cannot bind zero bytes: an empty tensor has a few. */
+const bytesOf = (size: number): number => Math.max(4, size * 4);
+
+function memoryOf(storage: Storage): GpuMemory {
+  const memory = storage.handle as GpuMemory | null;
+  if (!memory) throw new Error("internal: a released buffer was used; please report this");
+  return memory;
+}
+
+/** The data as the GPU holds it: four bytes an element, bool as u32. */
+function deviceArray(
+  dtype: DType,
+  data: TypedArray,
+): Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> {
+  const type = dtype === "bool" ? Uint32Array : (arrayType(dtype, "f32") as Float32ArrayConstructor);
+  return (
+    data instanceof type && data.buffer instanceof ArrayBuffer ? data : new type(data)
+  ) as Float32Array<ArrayBuffer>;
+}
+
+function hostArray(dtype: DType, data: ArrayBuffer): TypedArray {
+  return dtype === "bool"
+    ? Uint8Array.from(new Uint32Array(data))
+    : new (arrayType(dtype, "f32") as Float32ArrayConstructor)(data);
+}

@@ -1,0 +1,137 @@
+// device/webgpu/memory.ts: GPU buffers, reused by size class.
+import { DeviceError } from "../../errors.ts";
+
+/** A GPU buffer that a storage or the pool owns. */
+export interface GpuMemory {
+  readonly id: number;
+  readonly buffer: GPUBuffer;
+  /** Size of the buffer: the size class, not the tensor. */
+  readonly bytes: number;
+  /**
+   * An array that nobody touches, as large as the buffer: V8 does not see GPU memory, but counts this and so collects dropped
+   * tensors in time. Costs address space, not memory.
+   */
+  readonly ballast: ArrayBuffer | undefined;
+  /** Why the contents cannot be trusted: the buffer could not be made, or a kernel that should have written it failed. */
+  failure: DeviceError | undefined;
+}
+
+/** Below this an array would come out of touched heap memory, and small buffers do not matter. */
+const smallestBallast = 1 << 17;
+
+/** Multiples of 1/8 of a power of two, at least 256 bytes: at most 12 % unused. */
+export function sizeClass(bytes: number): number {
+  if (bytes <= 256) return 256;
+  const step = 2 ** (Math.floor(Math.log2(bytes)) - 3);
+  return Math.ceil(bytes / step) * step;
+}
+
+function ballastOf(bytes: number): ArrayBuffer | undefined {
+  if (bytes < smallestBallast) return undefined;
+  try {
+    return new ArrayBuffer(bytes);
+  } catch {
+    return undefined; // no address space left: the buffer works without
+  }
+}
+
+/** What the pool needs of its device. */
+export interface PoolOptions {
+  readonly gpu: GPUDevice;
+  /** Called with errors that arrive later. */
+  readonly failed: (error: DeviceError, memory: GpuMemory) => void;
+  /** Destroys a buffer once nothing encoded or waiting reads it. */
+  readonly destroy: (memory: GpuMemory) => void;
+  /** Waits for the outcome of creating a buffer. */
+  readonly track: (outcome: Promise<void>) => void;
+}
+
+/** Buffers in use and buffers waiting for reuse. */
+export class BufferPool {
+  private readonly options: PoolOptions;
+  /** By size class; the maps keep the order of return, oldest first. */
+  private readonly free = new Map<number, GpuMemory[]>();
+  private readonly order = new Set<GpuMemory>();
+  private nextId = 0;
+  liveBytes = 0;
+  pooledBytes = 0;
+  peakBytes = 0;
+  created = 0;
+
+  constructor(options: PoolOptions) {
+    this.options = options;
+  }
+
+  /** A buffer of at least `bytes`. Throws DeviceError("limit") where no buffer of the device can be so large. */
+  take(bytes: number): GpuMemory {
+    const { limits } = this.options.gpu;
+    const limit = Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize);
+    if (bytes > limit) {
+      throw new DeviceError(
+        "limit",
+        `allocate: a tensor of ${bytes} bytes is over this device's limit of ${limit} bytes a buffer; use a smaller batch or split the tensor`,
+      );
+    }
+    const rounded = sizeClass(bytes);
+    const size = rounded <= limit ? rounded : Math.ceil(bytes / 4) * 4;
+    const memory = this.free.get(size)?.pop() ?? this.create(size);
+    if (this.order.delete(memory)) this.pooledBytes -= size;
+    this.liveBytes += size;
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    return memory;
+  }
+
+  /** Takes a buffer back for reuse; the oldest unused ones go when too many wait. */
+  give(memory: GpuMemory): void {
+    this.liveBytes -= memory.bytes;
+    if (memory.failure) {
+      this.options.destroy(memory);
+      return;
+    }
+    const list = this.free.get(memory.bytes);
+    if (list) list.push(memory);
+    else this.free.set(memory.bytes, [memory]);
+    this.order.add(memory);
+    this.pooledBytes += memory.bytes;
+    // as much as a quarter of the most ever used, and never less than 256 MiB, may wait
+    this.trim(Math.max(256 * 2 ** 20, this.peakBytes / 4));
+  }
+
+  private trim(limit: number): void {
+    for (const memory of this.order) {
+      if (this.pooledBytes <= limit) return;
+      this.order.delete(memory);
+      const list = this.free.get(memory.bytes)!;
+      list.splice(list.indexOf(memory), 1);
+      this.pooledBytes -= memory.bytes;
+      this.options.destroy(memory);
+    }
+  }
+
+  private create(size: number): GpuMemory {
+    const { gpu, failed, track } = this.options;
+    gpu.pushErrorScope("out-of-memory");
+    const buffer = gpu.createBuffer({
+      size,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    });
+    const outcome = gpu.popErrorScope();
+    const memory: GpuMemory = { id: this.nextId++, buffer, bytes: size, ballast: ballastOf(size), failure: undefined };
+    this.created++;
+    track(
+      outcome.then((error) => {
+        if (!error) return;
+        const inUse = `${this.liveBytes} bytes are in use, ${this.pooledBytes} wait for reuse`;
+        failed(
+          new DeviceError(
+            "out-of-memory",
+            `allocate: the GPU has no room for ${size} bytes (${inUse}); use a smaller batch or model`,
+            { cause: error },
+          ),
+          memory,
+        );
+      }),
+    );
+    return memory;
+  }
+}

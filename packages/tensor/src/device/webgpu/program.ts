@@ -1,0 +1,83 @@
+// device/webgpu/program.ts: a kernel as the WebGPU device runs it: one WGSL module and its passes. Plain data, made by pure
+// functions, so that it can be read and tested without a GPU.
+import type { Binding } from "../../compiler/kernel.ts";
+import { DeviceError } from "../../errors.ts";
+import { helperCode, storageType } from "./helpers.ts";
+
+/** One dispatch of an entry point. */
+export interface Pass {
+  readonly entry: string;
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** WGSL and how to run it. No passes: there is nothing to do. */
+export interface Program {
+  readonly label: string;
+  readonly code: string;
+  readonly passes: readonly Pass[];
+  /** Access of binding i; scratch buffers follow the kernel's own. */
+  readonly access: readonly ("read" | "write")[];
+  /** f32 elements of each scratch buffer. */
+  readonly scratch: readonly number[];
+}
+
+/**
+ * What code generation may depend on: the class of the device and forced variants, never its limits. Equal targets and equal
+ * kernels give equal text on every host.
+ */
+export interface Target {
+  /** A CPU that emulates a GPU: no barriers, few long threads. */
+  readonly software: boolean;
+  readonly variants: Variants;
+}
+
+/** Forces kernel variants, for tests; without it capability and shape choose. */
+export interface Variants {
+  readonly matmul?: MatmulVariant;
+  readonly reduce?: ReduceVariant;
+}
+
+/**
+ * "naive": a thread an element; "block": 4x4 elements a thread, no barriers; "tiled": workgroup memory, several sizes of
+ * tile; "tiled-split": the same with the inner dimension cut in slices; "vector": a reduction for matrix-vector shapes.
+ */
+export type MatmulVariant = "naive" | "vector" | "block" | "tiled" | "tiled-large" | "tiled-small" | "tiled-split";
+
+/** "thread": a thread a point; "workgroup": several lanes a point and a tree in workgroup memory. */
+export type ReduceVariant = "thread" | "workgroup";
+
+const maxWorkgroups = 65535;
+
+/** Workgroups of a dispatch: one dimension while that fits, else two. Kernels number them as `x + y * gridWidth`. */
+export function grid(label: string, groups: number): { workgroups: readonly [number, number, number]; width: number } {
+  if (groups <= maxWorkgroups) return { workgroups: [groups, 1, 1], width: groups };
+  const height = Math.ceil(groups / maxWorkgroups);
+  const width = Math.ceil(groups / height);
+  if (height > maxWorkgroups)
+    throw new DeviceError(
+      "limit",
+      `${label}: needs ${groups} workgroups, more than WebGPU can start; use smaller tensors`,
+    );
+  return { workgroups: [width, height, 1], width };
+}
+
+/** WGSL text of the workgroup's number: `id` is the `workgroup_id` builtin. */
+export const workgroupNumber = (id: string, width: number, height: number): string =>
+  height === 1 ? `${id}.x` : `${id}.x + ${id}.y * ${width}u`;
+
+/** Declarations of bindings `b0`, `b1`, ...; those named in `vec4` hold four elements an entry. */
+export function bindingCode(bindings: readonly Binding[], vec4: ReadonlySet<number> = new Set()): string {
+  return bindings
+    .map(({ dtype, access }, i) => {
+      const type = vec4.has(i) ? `vec4<${storageType(dtype)}>` : storageType(dtype);
+      return `@group(0) @binding(${i}) var<storage, ${access === "read" ? "read" : "read_write"}> b${i}: array<${type}>;\n`;
+    })
+    .join("");
+}
+
+export const accessOf = (bindings: readonly Binding[]): ("read" | "write")[] =>
+  bindings.map((b) => (b.access === "read" ? "read" : "write"));
+
+/** A whole module: helpers that the rest uses, declarations, functions. */
+export const moduleCode = (declarations: string, functions: string): string =>
+  `${helperCode(declarations + functions)}${declarations}\n${functions}`;
