@@ -1,0 +1,32 @@
+// adamw.ts: Adam with decoupled weight decay.
+import { addDecayedWeights } from "./addDecayedWeights.ts";
+import { chain } from "./chain.ts";
+import type { LearningRate } from "./learningRate.ts";
+import { optimizer } from "./optimizer.ts";
+import { type ScaleByAdamOptions, scaleByAdam } from "./scaleByAdam.ts";
+import { scaleByLearningRate } from "./scaleByLearningRate.ts";
+import type { Optimizer, Transform } from "./types.ts";
+
+/** Options of `adamw`: those of `scaleByAdam` and two more. */
+export interface AdamwOptions extends ScaleByAdamOptions {
+  readonly learningRate: LearningRate;
+  /** Default 0.01. */
+  readonly weightDecay?: number;
+}
+
+/**
+ * AdamW as PyTorch has it, AMSGrad included: p -= learningRate * (u + weightDecay*p), u being the direction of `scaleByAdam`.
+ *
+ * @throws ValueError if an option is out of range
+ * @example
+ * const optimizer = adamw({ learningRate: 1e-3, b2: 0.95, weightDecay: 0.1 });
+ * let state = optimizer.init(params);
+ * ({ params, state } = optimizer.update(grads, state, params));
+ * @see Loshchilov and Hutter, arXiv 1711.05101
+ */
+export const adamw = (options: AdamwOptions): Optimizer => optimizer("adamw", adamwTransform(options));
+
+/** `adamw` as a transform, for `partition`. */
+export function adamwTransform({ learningRate, weightDecay = 0.01, ...adam }: AdamwOptions): Transform {
+  return chain(scaleByAdam(adam), addDecayedWeights(weightDecay), scaleByLearningRate(learningRate));
+}
