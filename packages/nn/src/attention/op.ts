@@ -1,0 +1,50 @@
+// attention/op.ts: attention as fused ops, tokens before heads: [B, T, H, D]. A head's rows are then strided, and the rows
+// of all heads of a token are the rows that the output projection reads.
+import { defineFused, mul, reshape, sliceAxis, sub, sum, swapAxes, type Tensor, zerosLike } from "@mc/tensor";
+import { attentionBackwardCpu, attentionCpu } from "./cpu.ts";
+import { attentionBackwardReference, attentionReference } from "./reference.ts";
+import { type AttentionBackwardParams, type AttentionParams, attentionSizes } from "./sizes.ts";
+import { attentionBackwardRows, attentionRows } from "./wgsl.ts";
+
+/**
+ * q [B, T, H, D], k [B, T, Hkv, D], v [B, T, Hkv, Dv], document ids i32 [B, T] (optional) ->
+ * o [B, T, H, Dv], rowMax [B, H, T], rowLogSumExp [B, H, T]. rowMax is not differentiable.
+ */
+export const attentionOp = defineFused<AttentionParams>({
+  name: "attention",
+  outputs: ([q, k, v, documents]) => {
+    const { batch, tokens, heads, valueSize } = attentionSizes(q!, k!, v!, documents);
+    const rows = { shape: [batch, heads, tokens], dtype: "f32" as const };
+    return [{ shape: [batch, tokens, heads, valueSize], dtype: "f32" }, rows, rows];
+  },
+  reference: attentionReference,
+  vjp: ({ inputs, outputs: [out, , lse], cotangents: [dOut, , dLse], params }) => {
+    const [q, k, v, documents] = inputs as [Tensor, Tensor, Tensor, Tensor?];
+    if (!dOut && !dLse) return [];
+    const { batch, tokens, keyHeads, size, valueSize, heads } = attentionSizes(q, k, v, documents);
+    const dO = dOut ?? zerosLike(out!);
+    // rowsum(P * dP) = rowsum(do * o)
+    const rowDots = swapAxes(sum(mul(dO, out!), { axis: -1 }), 1, 2);
+    const delta = dLse ? sub(rowDots, dLse) : rowDots;
+    const [packed] = attentionBackwardOp([q, k, v, lse!, delta, dO, ...(documents ? [documents] : [])], { ...params, deltaIsRowDots: !dLse }) as [Tensor];
+    const part = (start: number, count: number, features: number): Tensor =>
+      reshape(sliceAxis(packed, -1, start, start + count * features), [batch, tokens, count, features]);
+    const dk = heads * size;
+    const dv = dk + keyHeads * size;
+    return [part(0, heads, size), part(dk, keyHeads, size), part(dv, keyHeads, valueSize), undefined];
+  },
+  cpu: ([q, k, v, documents], params, device) => attentionCpu(attentionSizes(q!, k!, v!, documents), params, device),
+  webgpu: ([q, k, v, documents], params) => attentionRows(attentionSizes(q!, k!, v!, documents), params),
+});
+
+/** The gradient of `attentionOp`; its own gradient is that of its reference. */
+export const attentionBackwardOp = defineFused<AttentionBackwardParams>({
+  name: "attentionBackward",
+  outputs: ([q, k, v, , , , documents]) => {
+    const { batch, tokens, heads, keyHeads, size, valueSize } = attentionSizes(q!, k!, v!, documents);
+    return [{ shape: [batch, tokens, heads * size + keyHeads * (size + valueSize)], dtype: "f32" }];
+  },
+  reference: attentionBackwardReference,
+  cpu: ([q, k, v, , , , documents], params, device) => attentionBackwardCpu(attentionSizes(q!, k!, v!, documents), params, device),
+  webgpu: ([q, k, v, , , , documents], params) => attentionBackwardRows(attentionSizes(q!, k!, v!, documents), params),
+});

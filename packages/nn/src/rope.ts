@@ -1,0 +1,104 @@
+// rope.ts: rotary position embedding (Su et al. 2021, arXiv:2104.09864).
+import { add, type Device, expandDims, flip, mul, reshape, ShapeError, sliceAxis, take, tensor, type Tensor, ValueError } from "@mc/tensor";
+import { formatShape } from "./check.ts";
+
+/** How rotary embedding turns pairs of features. */
+export interface RopeOptions {
+  /** Base of the wavelengths; default 10000. */
+  readonly theta?: number;
+  /** Which features form pair i: "half" (Llama): i and i + D/2, the default; "interleaved" (GPT-J): 2i and 2i + 1. */
+  readonly pairing?: "half" | "interleaved";
+  /**
+   * Position of each token, i32 [B, T]; default 0, 1, ..., T-1 in every row.
+   * Positions outside [0, maxPositions) give NaN.
+   */
+  readonly positions?: Tensor;
+  /** Bound of `positions`; default T. */
+  readonly maxPositions?: number;
+  /** Axis of the tokens; default -2. The batch of `positions` is axis 0, and the features are always the last axis. */
+  readonly sequenceAxis?: number;
+}
+
+/**
+ * Turns each pair of features (a, b) of a token at position p by the angle `p * theta^(-2i/D)`, i the number of the pair:
+ * (a, b) -> (a cos - b sin, b cos + a sin). The dot product of two turned vectors depends on the distance of their positions.
+ *
+ * @param x - queries or keys, [B, H, T, D] (or another axis order, see `sequenceAxis`)
+ * @throws ValueError if D is odd, ShapeError if `positions` is not [B, T]
+ * @example rope(ones([1, 2, 8, 16]), { theta: 50000 }) // shape [1, 2, 8, 16]
+ */
+export function rope(x: Tensor, { theta = 10000, pairing = "half", positions, maxPositions, sequenceAxis = -2 }: RopeOptions = {}): Tensor {
+  const size = x.shape.at(-1)!;
+  if (size % 2 !== 0) throw new ValueError(`rope: the number of features must be even, got shape ${formatShape(x.shape)}`);
+  const axis = sequenceAxis < 0 ? sequenceAxis + x.ndim : sequenceAxis;
+  const length = x.shape[axis]!;
+  if (positions && (positions.ndim !== 2 || positions.shape[0] !== x.shape[0] || positions.shape[1] !== length)) {
+    throw new ShapeError(`rope: positions must be ${formatShape([x.shape[0]!, length])}, got ${formatShape(positions.shape)}`);
+  }
+  const table = ropeTable(x.device, { theta, pairing, size, length: positions ? (maxPositions ?? length) : length });
+  // [T, D] or [B, T, D], with ones for the axes between tokens and features
+  const align = (t: Tensor): Tensor => {
+    let out = positions ? take(t, positions) : t;
+    for (let a = axis + 1; a < x.ndim - 1; a++) out = expandDims(out, -2);
+    if (positions) for (let a = 1; a < axis; a++) out = expandDims(out, 1);
+    return out;
+  };
+  return add(mul(x, align(table.cos)), mul(partner(x, pairing), align(table.sin)));
+}
+
+/** The other feature of each pair, in place. */
+function partner(x: Tensor, pairing: "half" | "interleaved"): Tensor {
+  const half = x.shape.at(-1)! / 2;
+  const lead = x.shape.slice(0, -1);
+  const pairs = pairing === "half" ? flip(reshape(x, [...lead, 2, half]), -2) : flip(reshape(x, [...lead, half, 2]), -1);
+  return reshape(pairs, x.shape);
+}
+
+interface Table {
+  /** [length, D]: cos of the angle, for both features of a pair. */
+  readonly cos: Tensor;
+  /** [length, D]: sin of the angle, negative for the first feature of a pair. */
+  readonly sin: Tensor;
+}
+
+interface TableKey {
+  readonly theta: number;
+  readonly pairing: "half" | "interleaved";
+  readonly size: number;
+  readonly length: number;
+}
+
+const tables = new WeakMap<Device, Map<string, Table>>();
+
+/** Tables are computed in float64 on the host, once: GPUs promise an absolute error of only 2^-11 for sine and cosine. */
+function ropeTable(device: Device, { theta, pairing, size, length }: TableKey): Table {
+  let known = tables.get(device);
+  if (!known) {
+    known = new Map();
+    tables.set(device, known);
+  }
+  const name = `${theta} ${pairing} ${size}`;
+  let table = known.get(name);
+  if (!table || table.cos.shape[0]! < length) {
+    table = makeTable(device, { theta, pairing, size, length });
+    known.set(name, table);
+  }
+  return { cos: sliceAxis(table.cos, 0, 0, length), sin: sliceAxis(table.sin, 0, 0, length) };
+}
+
+function makeTable(device: Device, { theta, pairing, size, length }: TableKey): Table {
+  const cos = new Float64Array(length * size);
+  const sin = new Float64Array(length * size);
+  for (let position = 0; position < length; position++) {
+    for (let i = 0; i < size / 2; i++) {
+      const angle = position * theta ** ((-2 * i) / size);
+      const [a, b] = pairing === "half" ? [i, i + size / 2] : [2 * i, 2 * i + 1];
+      cos[position * size + a] = Math.cos(angle);
+      cos[position * size + b] = Math.cos(angle);
+      sin[position * size + a] = -Math.sin(angle);
+      sin[position * size + b] = Math.sin(angle);
+    }
+  }
+  const shape = [length, size];
+  return { cos: tensor(cos, { shape, dtype: "f32", device }), sin: tensor(sin, { shape, dtype: "f32", device }) };
+}
