@@ -205,9 +205,9 @@ export function attentionBackward(operands: AttentionBackward): void {
   }
 }
 
-/** Scores are padded to whole vectors. */
+/** Rows of scores are padded to two vectors. */
 function pad(keys: number): number {
-  return Math.ceil(keys / 4) * 4;
+  return Math.ceil(keys / 8) * 8;
 }
 
 /** The head [b, h] of an operand as a layout, and the dense one of the same shape at `at` in the module's memory. */

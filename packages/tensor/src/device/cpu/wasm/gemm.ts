@@ -4,9 +4,6 @@ import type { GemmOperand, GemmOutput, GemmShape } from "../gemmReference.ts";
 import { wasmKernels, wasmRegions } from "./instance.ts";
 import { copyIn, copyStrided, planStage, type StagePlan } from "./stage.ts";
 
-/** Elements of A, B and C that are in the module's memory at one time: 16 MiB. Larger products are cut. */
-const stageLimit = 4 * 1024 * 1024;
-
 /** The kernel's block of k. Cutting k elsewhere would change the order of the additions. */
 const blockK = 256;
 
@@ -15,12 +12,15 @@ const blockK = 256;
  *
  * Operands are views: any row and column stride (so all four transpose modes), any batch strides, 0 to broadcast.
  * Each element is summed in one fixed order, that of `gemmReference`: its bits depend neither on the shape around it
- * nor on how the work was cut, and equal those of the reference. The module keeps at most 17 MiB of memory for this.
+ * nor on how the work was cut, and equal those of the reference. With the default limit the module keeps at most 17 MiB
+ * of memory for this.
  *
  * @param a left operand: value [.., i, p] at `offset + batch . batchStrides + i * rowStride + p * colStride`
  * @param b right operand, [.., k, n]
  * @param c output with unit column stride; must not share memory with `a` or `b`
  * @param shape batch shape, m, n, k, and whether to add to what `c` holds (default: replace it)
+ * @param stageLimit elements of the operands and the output, together, that are copied to the module's memory at one
+ *   time; larger products are cut in halves. Default 4 Mi, which is 16 MiB
  * @example
  * const c = new Float32Array(4);
  * gemm(
@@ -30,16 +30,23 @@ const blockK = 256;
  *   { batch: [], m: 2, n: 2, k: 2 },
  * ); // c = [17, 23, 39, 53]
  */
-export function gemm(a: GemmOperand, b: GemmOperand, c: GemmOutput, shape: GemmShape): void {
-  if (shape.m === 0 || shape.n === 0 || shape.batch.includes(0)) return;
-  const folded = foldBatch({ a, b, c, accumulate: false, ...shape });
-  run(folded);
+export function gemm(
+  a: GemmOperand,
+  b: GemmOperand,
+  c: GemmOutput,
+  { batch, m, n, k, accumulate = false }: GemmShape,
+  stageLimit = 4 * 1024 * 1024,
+): void {
+  if (m === 0 || n === 0 || batch.includes(0)) return;
+  const problem = { a, b, c, batch, m, n, k, accumulate, stageLimit };
+  run(batch.length > 0 ? foldBatch(problem) : problem);
 }
 
 interface Problem extends Required<GemmShape> {
   readonly a: GemmOperand;
   readonly b: GemmOperand;
   readonly c: GemmOutput;
+  readonly stageLimit: number;
 }
 
 /** Drops batch axes of size 1, and makes rows of inner ones that B does not have and that extend the rows of A and C. */
@@ -65,44 +72,20 @@ function foldBatch(problem: Problem): Problem {
   };
 }
 
-/** Runs the product if it fits the stage, else its two halves. */
+/** Runs the product if it fits the stage, or cannot be cut, else its two halves. */
 function run(problem: Problem): void {
-  const { a, b, c, batch, m, n, k } = problem;
+  const { a, b, c, batch, m, n, k, stageLimit } = problem;
   const planA = planStage([...batch, m, k], [...a.batchStrides, a.rowStride, a.colStride]);
   const planB = planStage([...batch, k, n], [...b.batchStrides, b.rowStride, b.colStride]);
   const sizeC = batch.reduce((product, size) => product * size, m * n);
-  if (planA.size + planB.size + sizeC <= stageLimit) {
+  const fits = planA.size + planB.size + sizeC <= stageLimit;
+  if (fits || (batch.length === 0 && m === 1 && n === 1 && k <= blockK)) {
     runStaged(problem, planA, planB, sizeC);
   } else if (batch.length > 0) {
-    const half = Math.ceil(batch[0] / 2);
-    const rest = batch.slice(1);
-    run({ ...problem, batch: [half, ...rest] });
-    run({
-      ...problem,
-      a: shift(a, half * a.batchStrides[0]),
-      b: shift(b, half * b.batchStrides[0]),
-      c: shift(c, half * c.batchStrides[0]),
-      batch: [batch[0] - half, ...rest],
-    });
-  } else if (m >= n && m >= k) {
-    const half = Math.ceil(m / 2);
-    run({ ...problem, m: half });
-    run({
-      ...problem,
-      a: shift(a, half * a.rowStride),
-      c: shift(c, half * c.rowStride),
-      m: m - half,
-    });
-  } else if (n >= k) {
-    const half = Math.ceil(n / 2);
-    run({ ...problem, n: half });
-    run({
-      ...problem,
-      b: shift(b, half * b.colStride),
-      c: shift(c, half),
-      n: n - half,
-    });
-  } else {
+    const half = Math.floor(batch[0] / 2);
+    runBatches(problem, 0, half);
+    runBatches(problem, half, batch[0]);
+  } else if (k > blockK && k > m && k > n) {
     const half = Math.ceil(k / 2 / blockK) * blockK;
     run({ ...problem, k: half });
     run({
@@ -112,7 +95,29 @@ function run(problem: Problem): void {
       k: k - half,
       accumulate: true,
     });
+  } else if (m >= n) {
+    const half = Math.ceil(m / 2);
+    run({ ...problem, m: half });
+    run({ ...problem, a: shift(a, half * a.rowStride), c: shift(c, half * c.rowStride), m: m - half });
+  } else {
+    const half = Math.ceil(n / 2);
+    run({ ...problem, n: half });
+    run({ ...problem, b: shift(b, half * b.colStride), c: shift(c, half), n: n - half });
   }
+}
+
+/** Entries `start` to `end` of the first batch axis, which has more than one. */
+function runBatches(problem: Problem, start: number, end: number): void {
+  const { a, b, c, batch } = problem;
+  run(
+    foldBatch({
+      ...problem,
+      a: shift(a, start * a.batchStrides[0]),
+      b: shift(b, start * b.batchStrides[0]),
+      c: shift(c, start * c.batchStrides[0]),
+      batch: [end - start, ...batch.slice(1)],
+    }),
+  );
 }
 
 function shift<T extends GemmOperand | GemmOutput>(view: T, by: number): T {

@@ -1,19 +1,19 @@
 // Softmax attention of one head, forward and backward, in blocks of query rows: the scores of a block are whole rows,
 // so the softmax is the plain one and memory grows with the number of keys, never with its square.
 
-import { exp4 } from "./exp";
+import { expFlushed4 } from "./exp";
 import { gemm } from "./gemm";
 
 const BLOCK: i32 = 64; // query rows at a time
 
-/** Rows of the scores that a head needs room for, each `scoreStride(keys)` floats long. */
+/** Rows of the scores that a head needs room for, each as long as the keys padded to 8. */
 export function attentionBlockRows(): i32 {
   return BLOCK;
 }
 
-// Rows of scores are padded to whole vectors.
+// Rows of scores are padded to two vectors.
 function padded(keys: i32): i32 {
-  return (keys + 3) & ~3;
+  return (keys + 7) & ~7;
 }
 
 /**
@@ -21,8 +21,8 @@ function padded(keys: i32): i32 {
  * q [queries, size], k [keys, size], v [keys, valueSize], o [queries, valueSize].
  * rowMax[i] gets the largest visible scaled score (-inf if there is none), rowSum[i] the sum of exp(score - rowMax[i]).
  * Query i sees key j if j <= i + keys - queries (when causal) and queryIds[i] = keyIds[j] (when the pointers are not 0;
- * keyIds is padded to whole vectors). Rows that see nothing give zeros.
- * scores: room for [64, keys padded to 4].
+ * keyIds is padded likewise, to 8). Rows that see nothing give zeros.
+ * scores: room for [64, keys padded to 8].
  */
 export function attentionForward(
   q: usize, k: usize, v: usize, o: usize, rowMax: usize, rowSum: usize,
@@ -38,8 +38,10 @@ export function attentionForward(
     for (let row = 0; row < rows; row++) {
       const at = scores + (row * stride << 2);
       const query = i + row;
-      maskRow(at, query, visibleKeys(query, queries, keys, causal), reach, scale, queryIds, keyIds);
-      softmaxRow(at, padded(reach), rowMax + (query << 2), rowSum + (query << 2));
+      const visible = visibleKeys(query, queries, keys, causal);
+      const largest = maskRow(at, query, visible, reach, scale, queryIds, keyIds);
+      store<f32>(rowMax + (query << 2), largest);
+      store<f32>(rowSum + (query << 2), softmaxRow(at, padded(reach), largest));
     }
     gemm(scores, stride, 1, v, valueSize, 1, o + (i * valueSize << 2), valueSize, rows, valueSize, reach, false, scratch);
     for (let row = i; row < i + rows; row++) {
@@ -53,7 +55,7 @@ export function attentionForward(
  * Gradients of one head from the forward's log-sum-exp of each row:
  *   p = exp(score - lse), dv += p^T do, dp = do v^T, ds = scale * p * (dp - rowsum(p * dp)), dq = ds k, dk += ds^T q.
  * dq is replaced; dk and dv are added to, so that the heads of a group share them. Layouts as in the forward.
- * scores and gradients: room for [64, keys padded to 4] each.
+ * scores and gradients: room for [64, keys padded to 8] each.
  */
 export function attentionBackward(
   q: usize, k: usize, v: usize, lse: usize, dO: usize, dq: usize, dk: usize, dv: usize,
@@ -86,45 +88,43 @@ function visibleKeys(query: i32, queries: i32, keys: i32, causal: bool): i32 {
   return causal ? max(0, min(keys, query + 1 + keys - queries)) : keys;
 }
 
-// Scales the scores of a row, and makes those that are hidden, and the padding, -inf.
-function maskRow(row: usize, query: i32, visible: i32, reach: i32, scale: f32, queryIds: usize, keyIds: usize): void {
+// Scales the scores of a row, makes those that are hidden and the padding -inf, and gives the maximum (NaN wins).
+function maskRow(row: usize, query: i32, visible: i32, reach: i32, scale: f32, queryIds: usize, keyIds: usize): f32 {
   const hidden = f32x4.splat(-Infinity);
   const scales = f32x4.splat(scale);
-  if (keyIds) {
-    const id = i32x4.splat(load<i32>(queryIds + (query << 2)));
-    for (let j = 0; j < visible; j += 4) {
-      const same = i32x4.eq(id, v128.load(keyIds + (j << 2)));
-      const at = row + (j << 2);
-      v128.store(at, v128.bitselect(f32x4.mul(scales, v128.load(at)), hidden, same));
-    }
-  } else {
-    for (let j = 0; j < visible; j += 4) {
-      const at = row + (j << 2);
-      v128.store(at, f32x4.mul(scales, v128.load(at)));
-    }
+  const end = i32x4.splat(visible);
+  const id = i32x4.splat(keyIds ? load<i32>(queryIds + (query << 2)) : 0);
+  const size = padded(reach);
+  let most = hidden;
+  let keys = i32x4(0, 1, 2, 3);
+  for (let j = 0; j < size; j += 4) {
+    let seen = i32x4.lt_s(keys, end);
+    if (keyIds) seen = v128.and(seen, i32x4.eq(id, v128.load(keyIds + (j << 2))));
+    const at = row + (j << 2);
+    const score = v128.bitselect(f32x4.mul(scales, v128.load(at)), hidden, seen);
+    v128.store(at, score);
+    most = f32x4.max(most, score);
+    keys = i32x4.add(keys, i32x4.splat(4));
   }
-  const end = padded(reach);
-  for (let j = visible; j < end; j++) store<f32>(row + (j << 2), -Infinity);
-}
-
-// row = exp(row - max(row)), with the maximum and the sum; a row of -inf becomes zeros with sum 0.
-function softmaxRow(row: usize, size: i32, rowMax: usize, rowSum: usize): void {
-  const end = row + (size << 2);
-  let most = f32x4.splat(-Infinity);
-  for (let at = row; at < end; at += 16) most = f32x4.max(most, v128.load(at)); // NaN wins, and shows in the maximum
-  const largest = max(
+  return max(
     max(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1)),
     max(f32x4.extract_lane(most, 2), f32x4.extract_lane(most, 3)),
   );
+}
+
+// row = exp(row - largest), and returns the sum; a row of -inf becomes zeros.
+function softmaxRow(row: usize, size: i32, largest: f32): f32 {
+  const end = row + (size << 2);
   const shift = f32x4.splat(largest == -Infinity ? 0 : largest);
   let sum = f32x4.splat(0);
-  for (let at = row; at < end; at += 16) {
-    const p = exp4(f32x4.sub(v128.load(at), shift));
-    sum = f32x4.add(sum, p);
-    v128.store(at, p);
+  for (let at = row; at < end; at += 32) {
+    const low = expFlushed4(f32x4.sub(v128.load(at), shift));
+    const high = expFlushed4(f32x4.sub(v128.load(at, 16), shift));
+    sum = f32x4.add(sum, f32x4.add(low, high));
+    v128.store(at, low);
+    v128.store(at, high, 16);
   }
-  store<f32>(rowMax, largest);
-  store<f32>(rowSum, sumLanes(sum));
+  return sumLanes(sum);
 }
 
 // row = p = exp(row - lse), gradient = scale * p * (gradient - sum(p * gradient)), zero where hidden.
@@ -134,10 +134,13 @@ function gradientRow(row: usize, gradient: usize, reach: i32, lse: f32, scale: f
   const bytes = size << 2;
   const shift = f32x4.splat(lse == -Infinity ? 0 : lse);
   let dots = f32x4.splat(0);
-  for (let at = 0; at < bytes; at += 16) {
-    const p = exp4(f32x4.sub(v128.load(row + at), shift));
-    v128.store(row + at, p);
-    dots = f32x4.add(dots, f32x4.mul(p, v128.load(gradient + at)));
+  for (let at = 0; at < bytes; at += 32) {
+    const low = expFlushed4(f32x4.sub(v128.load(row + at), shift));
+    const high = expFlushed4(f32x4.sub(v128.load(row + at, 16), shift));
+    v128.store(row + at, low);
+    v128.store(row + at, high, 16);
+    const lowDot = f32x4.mul(low, v128.load(gradient + at));
+    dots = f32x4.add(dots, f32x4.add(lowDot, f32x4.mul(high, v128.load(gradient + at, 16))));
   }
   const dot = f32x4.splat(sumLanes(dots));
   const scales = f32x4.splat(scale);
