@@ -2,12 +2,20 @@
 import { parse, View } from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
 
+/** A value at a step. Points of one series make a line; series of one group share a colour, and the group is named in the legend. */
+export interface ChartPoint {
+  step: number;
+  value: number;
+  series: string;
+  group: string;
+}
+
 /** A plot of one or more series over the steps of a run. */
 export interface Chart {
   title: string;
   /** What the vertical axis counts. */
   unit: string;
-  points: readonly { step: number; value: number; series: string }[];
+  points: readonly ChartPoint[];
   /** Horizontal lines to compare with. */
   lines: readonly { value: number; label: string }[];
   /** True for counts: the value stays until it changes. */
@@ -24,11 +32,24 @@ export async function drawChart(chart: Chart): Promise<string> {
 }
 
 function specOf({ unit, points, lines, steps }: Chart): TopLevelSpec {
-  const several = points.some(({ series }) => series !== "");
+  const several = points.some(({ group }) => group !== "");
   const x = { field: "step", type: "quantitative", title: "step", scale: { nice: false } } as const;
-  const y = { field: "value", type: "quantitative", title: unit, scale: { zero: steps === true } } as const;
+  const y = {
+    field: "value",
+    type: "quantitative",
+    title: unit,
+    scale: { zero: steps === true },
+    axis: steps === true ? { tickMinStep: 1, format: "d" } : {},
+  } as const;
   const color = several
-    ? ({ field: "series", type: "nominal", sort: null, title: null, scale: { scheme: "tableau10" } } as const)
+    ? ({
+        field: "group",
+        type: "nominal",
+        sort: null,
+        title: null,
+        scale: { scheme: "tableau10" },
+        legend: { orient: "bottom", columns: 4 },
+      } as const)
     : ({ value: "#0969da" } as const);
   const last = points.at(-1)?.step ?? 1;
   return {
@@ -45,7 +66,7 @@ function specOf({ unit, points, lines, steps }: Chart): TopLevelSpec {
           interpolate: steps === true ? "step-after" : "linear",
           point: points.length < 3,
         },
-        encoding: { x, y, color },
+        encoding: { x, y, color, detail: { field: "series", type: "nominal" } },
       },
       {
         data: { values: lines.map((line) => ({ ...line })) },

@@ -55,7 +55,16 @@ describe("chartsOf(report)", () => {
   });
 
   test("has a series for every head", () => {
-    expect(new Set(chartsOf(report(5))[1]!.points.map((point) => point.series)).size).toBe(4);
+    const points = chartsOf(report(5))[1]!.points;
+    expect(new Set(points.map(({ series }) => series)).size).toBe(4);
+    expect(points.every(({ series, group }) => series === group)).toBe(true);
+  });
+
+  test("names layers instead of heads in the legend where there are many", () => {
+    const many = metrics(5).map((each) => ({ ...each, maxLogit: Array.from({ length: 4 }, () => [1, 2, 3, 4]) }));
+    const points = chartsOf({ ...report(5), metrics: many })[1]!.points;
+    expect(new Set(points.map(({ series }) => series)).size).toBe(16);
+    expect(new Set(points.map(({ group }) => group))).toEqual(new Set(["layer 0", "layer 1", "layer 2", "layer 3"]));
   });
 });
 

@@ -61,7 +61,8 @@ ${drawn.join("\n")}
 export function chartsOf({ metrics, tau, final, baselines }: Report): Chart[] {
   const bins = thin(metrics, LARGEST_SERIES);
   const one = (field: "loss" | "tokensPerSecond" | "clippedHeads") =>
-    bins.map((bin) => ({ step: bin.step, value: bin[field], series: "" }));
+    bins.map((bin) => ({ step: bin.step, value: bin[field], series: "", group: "" }));
+  const headCount = metrics[0]?.maxLogit.flat().length ?? 0;
   return [
     {
       title: "Loss, in nats a byte",
@@ -77,7 +78,10 @@ export function chartsOf({ metrics, tau, final, baselines }: Report): Chart[] {
       unit: "logit",
       points: bins.flatMap(({ step, maxLogit }) =>
         maxLogit.flatMap((heads, layer) =>
-          heads.map((value, head) => ({ step, value, series: `layer ${layer}, head ${head}` })),
+          heads.map((value, head) => {
+            const series = `layer ${layer}, head ${head}`;
+            return { step, value, series, group: headCount > LARGEST_LEGEND ? `layer ${layer}` : series };
+          }),
         ),
       ),
       lines: tau === undefined ? [] : [{ value: tau, label: `tau = ${tau}` }],
@@ -86,6 +90,9 @@ export function chartsOf({ metrics, tau, final, baselines }: Report): Chart[] {
     { title: "Tokens a second", unit: "tokens/s", points: one("tokensPerSecond"), lines: [] },
   ];
 }
+
+// With more heads than this, a layer's heads share a colour.
+const LARGEST_LEGEND = 12;
 
 // More points than this a series cannot be told apart on the page.
 const LARGEST_SERIES = 800;

@@ -36,7 +36,7 @@ describe("shuffledBatches(sequences, { batchSize, seed, epochs })", () => {
     for (const batch of shuffledBatches(sequences, { batchSize: 2, epochs: 4 })) {
       expect(batch.shape).toEqual([2, 4]);
       batch.inputs.forEach((id, i) => {
-        expect(batch.documentIds[i]).toBe(id - 1); // the fill names the document
+        expect(batch.documents[i]).toBe(id - 1); // the fill names the document
         if (batch.labels[i] !== IGNORED_LABEL) expect(batch.labels[i]).toBe(id);
       });
       expect(batch.labelCount).toBe(batch.labels.filter((label) => label !== IGNORED_LABEL).length);
@@ -70,7 +70,7 @@ describe("orderedBatches(sequences, { batchSize })", () => {
         for (const batch of batches) expect(batch.shape).toEqual([batchSize, 3]);
         const inputs = batches.flatMap((batch) => [...batch.inputs]);
         const labels = batches.flatMap((batch) => [...batch.labels]);
-        const ids = batches.flatMap((batch) => [...batch.documentIds]);
+        const ids = batches.flatMap((batch) => [...batch.documents]);
         expect(inputs.slice(0, 3 * count)).toEqual([...sequences.inputs]);
         expect(labels.slice(0, 3 * count)).toEqual([...sequences.labels]);
         expect(labels.slice(3 * count).every((label) => label === IGNORED_LABEL)).toBe(true);

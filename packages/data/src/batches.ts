@@ -9,7 +9,7 @@ export interface Batch {
   readonly shape: readonly [number, number];
   readonly inputs: Int32Array;
   readonly labels: Int32Array;
-  readonly documentIds: Int32Array;
+  readonly documents: Int32Array;
   readonly positions: Int32Array;
   /** Labels that count: what a mean loss over the batch is a mean of. */
   readonly labelCount: number;
@@ -117,7 +117,7 @@ function gather(sequences: Sequences, rows: Int32Array, batchSize: number): Batc
     shape: [batchSize, length],
     inputs: pick(sequences.inputs, 0),
     labels,
-    documentIds: pick(sequences.documentIds, NO_DOCUMENT),
+    documents: pick(sequences.documents, NO_DOCUMENT),
     positions: pick(sequences.positions, 0),
     labelCount: labels.reduce((total, label) => total + (label === IGNORED_LABEL ? 0 : 1), 0),
   };

@@ -22,7 +22,7 @@ describe("packDocuments(documents, { length })", () => {
       length: 4,
       inputs: Int32Array.of(97, 98, 0, 99, 0, 0, 0, 0),
       labels: Int32Array.of(98, 0, -100, 0, -100, -100, -100, -100),
-      documentIds: Int32Array.of(0, 0, 0, 1, 1, -1, -1, -1),
+      documents: Int32Array.of(0, 0, 0, 1, 1, -1, -1, -1),
       positions: Int32Array.of(0, 1, 2, 0, 0, 0, 1, 2),
       labelCount: 3,
     });
@@ -31,10 +31,10 @@ describe("packDocuments(documents, { length })", () => {
   test("takes every token as an input once and in order, over 200 random lists of documents", () => {
     for (let seed = 0; seed < 200; seed++) {
       const documents = tracedDocuments(seed);
-      const { inputs, documentIds, count, length } = packDocuments(documents, { length: 1 + (seed % 9) });
+      const { inputs, documents: ids, count, length } = packDocuments(documents, { length: 1 + (seed % 9) });
       expect(inputs.length).toBe(count * length);
-      expect([...inputs.subarray(0, total(documents))]).toEqual(documents.flatMap((ids) => [...ids]));
-      documentIds.forEach((id, i) => {
+      expect([...inputs.subarray(0, total(documents))]).toEqual(documents.flatMap((document) => [...document]));
+      ids.forEach((id, i) => {
         expect(id).toBe(i < total(documents) ? Math.floor(inputs[i]! / 1000) : NO_DOCUMENT);
       });
     }
@@ -59,9 +59,9 @@ describe("packDocuments(documents, { length })", () => {
   test("positions count up by one and start anew with a sequence and with a document", () => {
     for (let seed = 0; seed < 200; seed++) {
       const length = 1 + (seed % 9);
-      const { documentIds, positions } = packDocuments(tracedDocuments(seed), { length });
+      const { documents, positions } = packDocuments(tracedDocuments(seed), { length });
       positions.forEach((position, i) => {
-        const starts = i % length === 0 || documentIds[i] !== documentIds[i - 1];
+        const starts = i % length === 0 || documents[i] !== documents[i - 1];
         expect(position).toBe(starts ? 0 : positions[i - 1]! + 1);
       });
     }

@@ -17,8 +17,8 @@ export interface Sequences {
   readonly inputs: Int32Array;
   /** The token that follows in the same document, or IGNORED_LABEL where none does. */
   readonly labels: Int32Array;
-  /** Which document each token is of: its index in the list that was packed, or NO_DOCUMENT for padding. */
-  readonly documentIds: Int32Array;
+  /** Document id of each token: the document's index in the list that was packed, or NO_DOCUMENT for padding. */
+  readonly documents: Int32Array;
   /** Place of each token, from 0, within its document's part of this sequence: it starts anew with a sequence and with a document. */
   readonly positions: Int32Array;
   /** Labels that count. */
@@ -38,7 +38,7 @@ export interface PackDocumentsOptions {
  * sequence. The last token of a document has the label IGNORED_LABEL, so no label ever crosses into another document, and the labels
  * that count number `sum(document.length - 1)`. What is missing at the end of the last sequence is padding, whose labels are ignored.
  *
- * Attention may still look across a border inside a sequence unless the model masks by `documentIds`.
+ * Attention may still look across a border inside a sequence unless the model masks by `documents`.
  *
  * @param documents token ids of each document; empty ones are allowed and add nothing
  * @throws ValueError for a length below 1, or when there is no token at all
@@ -46,7 +46,7 @@ export interface PackDocumentsOptions {
  * const { encodeDocument } = byteTokenizer();
  * const sequences = packDocuments([encodeDocument("ab"), encodeDocument("c")], { length: 4 });
  * // inputs [97, 98, 0, 99 | 0, 0, 0, 0]   labels [98, 0, -100, 0 | -100, -100, -100, -100]
- * // documentIds [0, 0, 0, 1 | 1, -1, -1, -1]   positions [0, 1, 2, 0 | 0, 0, 1, 2]
+ * // documents [0, 0, 0, 1 | 1, -1, -1, -1]   positions [0, 1, 2, 0 | 0, 0, 1, 2]
  */
 export function packDocuments(documents: readonly Int32Array[], { length }: PackDocumentsOptions): Sequences {
   if (!Number.isInteger(length) || length < 1) {
@@ -77,5 +77,5 @@ export function packDocuments(documents: readonly Int32Array[], { length }: Pack
     const continues = i % length !== 0 && documentIds[i] === documentIds[i - 1];
     positions[i] = continues ? positions[i - 1]! + 1 : 0;
   }
-  return { count, length, inputs, labels, documentIds, positions, labelCount };
+  return { count, length, inputs, labels, documents: documentIds, positions, labelCount };
 }

@@ -26,9 +26,9 @@ describe("toTensors(batch, { device, fields })", () => {
 
   test("gives the arrays that are asked for, on the device that is asked for", async () => {
     const device = await connect({ device: "cpu", precision: "f64", setDefault: false });
-    const tensors = toTensors(batch!, { device, fields: ["documentIds", "positions"] });
+    const tensors = toTensors(batch!, { device, fields: ["documents", "positions"] });
     expect(tensors.positions.device).toBe(device);
-    expect(await tensors.documentIds.toArray()).toEqual([
+    expect(await tensors.documents.toArray()).toEqual([
       [0, 0, 0],
       [0, 1, -1],
     ]);

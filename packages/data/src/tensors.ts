@@ -3,7 +3,7 @@ import { type Device, type Tensor, tensor } from "@mc/tensor";
 import type { Batch } from "./batches.ts";
 
 /** The arrays of a batch that can become tensors. */
-export type BatchField = "inputs" | "labels" | "documentIds" | "positions";
+export type BatchField = "inputs" | "labels" | "documents" | "positions";
 
 /** Options of `toTensors`. */
 export interface ToTensorsOptions<F extends BatchField> {
@@ -21,7 +21,7 @@ export interface ToTensorsOptions<F extends BatchField> {
  * const sequences = packDocuments([byteTokenizer().encodeDocument("one two three")], { length: 4 });
  * for (const batch of shuffledBatches(sequences, { batchSize: 2, epochs: 1 })) {
  *   const { inputs, labels } = toTensors(batch); // i32 [2, 4] each
- *   const { documentIds } = toTensors(batch, { fields: ["documentIds"] });
+ *   const { documents } = toTensors(batch, { fields: ["documents"] });
  * }
  */
 export function toTensors<F extends BatchField = "inputs" | "labels">(

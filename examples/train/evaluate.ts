@@ -1,0 +1,31 @@
+// evaluate.ts: the loss on text that the model has not seen.
+import { orderedBatches, type Sequences, toTensors } from "@mc/data";
+import { compile, type Device, type Tensor } from "@mc/tensor";
+import type { Transformer, TransformerParams } from "@mc/nn";
+
+/** Options of `evaluate`. */
+export interface EvaluateOptions {
+  /** Sequences a batch. */
+  batch: number;
+  device: Device;
+}
+
+/** Mean cross-entropy over all labels of the sequences, in nats a byte. */
+export async function evaluate(
+  model: Transformer,
+  params: TransformerParams,
+  sequences: Sequences,
+  { batch: batchSize, device }: EvaluateOptions,
+): Promise<number> {
+  const lossOf = compile(
+    (args: { params: TransformerParams; batch: { inputs: Tensor; labels: Tensor } }) =>
+      model.loss(args.params, args.batch).value,
+  );
+  let nats = 0;
+  for (const batch of orderedBatches(sequences, { batchSize })) {
+    if (batch.labelCount === 0) continue; // a mean over nothing is not a number
+    const loss = await lossOf({ params, batch: toTensors(batch, { device }) }).item();
+    nats += loss * batch.labelCount;
+  }
+  return nats / sequences.labelCount;
+}

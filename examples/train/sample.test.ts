@@ -1,0 +1,26 @@
+import { describe, expect, test } from "vitest";
+import { tokenizer } from "./corpus.ts";
+import { promptOf } from "./sample.ts";
+
+describe("promptOf(document)", () => {
+  const promptText = (text: string) => tokenizer.decode(promptOf(tokenizer.encodeDocument(text)));
+
+  test("is the first whole words of a document", () => {
+    expect(promptText("Once the center of power for the large Austro-Hungarian Empire")).toBe(
+      "Once the center of power for the large",
+    );
+  });
+
+  test("never ends in half a character", () => {
+    for (const text of ["é".repeat(60), `a${"é".repeat(60)}`, "😀".repeat(60), `ab${"😀".repeat(60)}`]) {
+      expect(promptText(text)).not.toContain("\uFFFD");
+      expect(promptText(text).length).toBeGreaterThan(10);
+    }
+  });
+
+  test("has at least one token, and no document's end", () => {
+    expect(promptText("a")).toBe("a");
+    expect(promptText("é")).toBe("é");
+    expect(promptText("a b")).toBe("a");
+  });
+});
