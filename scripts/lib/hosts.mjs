@@ -1,21 +1,11 @@
 // hosts.mjs: finds what the GPU test hosts run on: the machine's own GPU driver and browser where they work, and otherwise, on
 // Linux x64, the software Vulkan driver and the headless Chromium inside the npm package @sparticuz/chromium. Needs no root.
 import { spawnSync } from "node:child_process";
-import {
-  chmodSync,
-  createReadStream,
-  createWriteStream,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-} from "node:fs";
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { delimiter, dirname, join } from "node:path";
-import { pipeline } from "node:stream/promises";
+import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { createBrotliDecompress } from "node:zlib";
+import { unpackBundle } from "./bundle.mjs";
 import { root } from "./install.mjs";
 
 /**
@@ -27,7 +17,6 @@ import { root } from "./install.mjs";
  */
 
 const require = createRequire(join(root, "package.json"));
-const linuxX64 = process.platform === "linux" && process.arch === "x64";
 // MC_SOFTWARE=1 passes over the machine's own GPU and browser: what a machine without them would run.
 const ownHardware = !process.env.MC_SOFTWARE;
 
@@ -81,7 +70,7 @@ async function findDawn() {
     const own = probeDawn({});
     if (own.adapter) return { what: own.adapter, env: {} };
   }
-  const bundle = await unpackBundle();
+  const bundle = unpackBundle();
   if ("missing" in bundle) {
     const remedy =
       process.platform === "linux"
@@ -136,7 +125,7 @@ async function findChromium() {
       }
     }
   }
-  const bundle = await unpackBundle();
+  const bundle = unpackBundle();
   if (!("missing" in bundle)) {
     const host = { executablePath: bundle.executablePath, args: flags, env: bundle.browser };
     const probe = await probeChromium(host);
@@ -194,7 +183,6 @@ async function probeChromium({ executablePath, args, env }) {
       route.fulfill({ contentType: "text/html", body: "<!doctype html>" }),
     );
     await page.goto("http://localhost:1/"); // a secure context, answered by the line above: elsewhere navigator.gpu is hidden
-    // @ts-expect-error -- runs in the page
     const info = await page.evaluate(async () => {
       const adapter = await navigator.gpu?.requestAdapter();
       return adapter && { vendor: adapter.info.vendor, architecture: adapter.info.architecture };
@@ -206,54 +194,4 @@ async function probeChromium({ executablePath, args, env }) {
   } finally {
     await browser?.close();
   }
-}
-
-/**
- * Unpacks driver and browser from the npm package, once for each version, into node_modules/.cache.
- *
- * @returns {Promise<{ driver: Record<string, string>, browser: Record<string, string>, executablePath: string } | { missing: string }>}
- */
-async function unpackBundle() {
-  if (!linuxX64)
-    return {
-      missing: `the software driver and browser are packed for Linux x64 only, not for ${process.platform} ${process.arch}`,
-    };
-  let packed;
-  try {
-    packed = join(dirname(require.resolve("@sparticuz/chromium")), "../../bin");
-  } catch {
-    return { missing: "the package @sparticuz/chromium is not installed" };
-  }
-  const { version } = JSON.parse(readFileSync(join(packed, "../package.json"), "utf8"));
-  const folder = join(root, "node_modules/.cache/mc", `chromium-${version}`);
-  if (!existsSync(folder)) {
-    const partial = `${folder}.${process.pid}`; // renamed when complete, so that an interrupted run leaves no half-filled folder
-    mkdirSync(partial, { recursive: true });
-    const tar = require("tar-fs");
-    const open = (/** @type {string} */ name) => createReadStream(join(packed, name));
-    for (const name of ["swiftshader.tar.br", "al2023.tar.br", "fonts.tar.br"]) {
-      await pipeline(open(name), createBrotliDecompress(), tar.extract(partial));
-    }
-    const chromium = join(partial, "chromium");
-    await pipeline(open("chromium.br"), createBrotliDecompress(), createWriteStream(chromium));
-    chmodSync(chromium, 0o755);
-    try {
-      renameSync(partial, folder);
-    } catch (error) {
-      rmSync(partial, { recursive: true });
-      if (!existsSync(folder)) throw error; // else: another process was first
-    }
-  }
-  const icd = join(folder, "vk_swiftshader_icd.json");
-  const libraries = (/** @type {string[]} */ ...folders) =>
-    [...folders, process.env.LD_LIBRARY_PATH].filter(Boolean).join(":");
-  // Without a runtime folder the driver complains on standard error.
-  const driver = {
-    LD_LIBRARY_PATH: libraries(folder),
-    VK_DRIVER_FILES: icd,
-    VK_ICD_FILENAMES: icd,
-    XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? "/tmp",
-  };
-  const browser = { ...driver, LD_LIBRARY_PATH: libraries(folder, join(folder, "lib")), FONTCONFIG_PATH: folder };
-  return { driver, browser, executablePath: join(folder, "chromium") };
 }
