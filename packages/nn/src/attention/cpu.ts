@@ -4,7 +4,7 @@ import { type AttentionOperand, attentionBackward, attentionForward } from "@mc/
 import { attentionBackwardLoops, attentionLoops } from "./cpuLoops.ts";
 import type { AttentionBackwardParams, AttentionParams, AttentionSizes } from "./sizes.ts";
 
-/** The forward kernel: see `attentionOp`. */
+/** The forward kernel: see `attentionFused`. */
 export function attentionCpu(sizes: AttentionSizes, params: AttentionParams, device: Device): CpuFusedKernel {
   if (device.precision === "f64") return attentionLoops(sizes, params);
   return {
@@ -23,7 +23,7 @@ export function attentionCpu(sizes: AttentionSizes, params: AttentionParams, dev
   };
 }
 
-/** The backward kernel: see `attentionBackwardOp`. The WebAssembly kernel computes delta itself, as the sum of P * dP. */
+/** The backward kernel: see `attentionBackwardFused`. The WebAssembly kernel computes delta itself, as the sum of P * dP. */
 export function attentionBackwardCpu(sizes: AttentionSizes, params: AttentionBackwardParams, device: Device): CpuFusedKernel {
   if (device.precision === "f64" || !params.deltaIsRowDots) return attentionBackwardLoops(sizes, params);
   const { heads, keyHeads, size, valueSize } = sizes;

@@ -2,7 +2,7 @@
 import type { CpuFusedKernel, CpuOperand, TypedArray } from "@mc/tensor";
 import type { AttentionParams, AttentionSizes } from "./sizes.ts";
 
-/** The forward kernel: see `attentionOp`. */
+/** The forward kernel: see `attentionFused`. */
 export function attentionLoops(sizes: AttentionSizes, { scale, causal }: AttentionParams): CpuFusedKernel {
   const { batch, tokens, heads, group, size, valueSize } = sizes;
   return {
@@ -42,7 +42,7 @@ export function attentionLoops(sizes: AttentionSizes, { scale, causal }: Attenti
   };
 }
 
-/** The backward kernel: see `attentionBackwardOp`. */
+/** The backward kernel: see `attentionBackwardFused`. */
 export function attentionBackwardLoops(sizes: AttentionSizes, { scale, causal }: AttentionParams): CpuFusedKernel {
   const { batch, tokens, heads, keyHeads, group, size, valueSize } = sizes;
   return {

@@ -1,6 +1,6 @@
 // attention/op.ts: attention as fused ops, tokens before heads: [B, T, H, D]. A head's rows are then strided, and the rows
 // of all heads of a token are the rows that the output projection reads.
-import { defineFused, mul, reshape, sliceAxis, sub, sum, swapAxes, type Tensor, zerosLike } from "@mc/tensor";
+import { defineFused, type FusedOp, mul, reshape, sliceAxis, sub, sum, swapAxes, type Tensor, zerosLike } from "@mc/tensor";
 import { attentionBackwardCpu, attentionCpu } from "./cpu.ts";
 import { attentionBackwardReference, attentionReference } from "./reference.ts";
 import { type AttentionBackwardParams, type AttentionParams, attentionSizes } from "./sizes.ts";
@@ -10,7 +10,7 @@ import { attentionBackwardRows, attentionRows } from "./wgsl.ts";
  * q [B, T, H, D], k [B, T, Hkv, D], v [B, T, Hkv, Dv], document ids i32 [B, T] (optional) ->
  * o [B, T, H, Dv], rowMax [B, H, T], rowLogSumExp [B, H, T]. rowMax is not differentiable.
  */
-export const attentionOp = defineFused<AttentionParams>({
+export const attentionFused: FusedOp<AttentionParams> = {
   name: "attention",
   outputs: ([q, k, v, documents]) => {
     const { batch, tokens, heads, valueSize } = attentionSizes(q!, k!, v!, documents);
@@ -35,10 +35,10 @@ export const attentionOp = defineFused<AttentionParams>({
   },
   cpu: ([q, k, v, documents], params, device) => attentionCpu(attentionSizes(q!, k!, v!, documents), params, device),
   webgpu: ([q, k, v, documents], params) => attentionRows(attentionSizes(q!, k!, v!, documents), params),
-});
+};
 
-/** The gradient of `attentionOp`; its own gradient is that of its reference. */
-export const attentionBackwardOp = defineFused<AttentionBackwardParams>({
+/** The gradient of `attentionFused`; its own gradient is that of its reference. */
+export const attentionBackwardFused: FusedOp<AttentionBackwardParams> = {
   name: "attentionBackward",
   outputs: ([q, k, v, , , , documents]) => {
     const { batch, tokens, heads, keyHeads, size, valueSize } = attentionSizes(q!, k!, v!, documents);
@@ -47,4 +47,9 @@ export const attentionBackwardOp = defineFused<AttentionBackwardParams>({
   reference: attentionBackwardReference,
   cpu: ([q, k, v, , , , documents], params, device) => attentionBackwardCpu(attentionSizes(q!, k!, v!, documents), params, device),
   webgpu: ([q, k, v, , , , documents], params) => attentionBackwardRows(attentionSizes(q!, k!, v!, documents), params),
-});
+};
+
+/** `attentionFused` as a function of its operands. */
+export const attentionOp = defineFused(attentionFused);
+
+const attentionBackwardOp = defineFused(attentionBackwardFused);
