@@ -17,7 +17,12 @@ export function addDecayedWeights(weightDecay: number): Transform {
     init: () => ({}),
     update(updates, state, params) {
       if (weightDecay === 0) return { updates, state };
-      return { updates: zip("addDecayedWeights", updates, { parameter: params }, (u, { parameter: W }) => add(u, mul(W, weightDecay))), state };
+      return {
+        updates: zip("addDecayedWeights", updates, { parameter: params }, (u, { parameter: W }) =>
+          add(u, mul(W, weightDecay)),
+        ),
+        state,
+      };
     },
   };
 }

@@ -25,7 +25,9 @@ export interface BlockRun {
  */
 export function runsOf(op: string, path: string, shape: readonly number[], blocks?: readonly Block[]): BlockRun[] {
   if (shape.length < 2) {
-    throw new ShapeError(`${op}: parameters must have rank >= 2, got [${shape.join(", ")}] at "${path}"; give it a role that is not on Muon`);
+    throw new ShapeError(
+      `${op}: parameters must have rank >= 2, got [${shape.join(", ")}] at "${path}"; give it a role that is not on Muon`,
+    );
   }
   const [out, cols] = shape.slice(-2) as [number, number];
   const stack = shape.slice(0, -2).reduce((p, d) => p * d, 1);
@@ -33,7 +35,9 @@ export function runsOf(op: string, path: string, shape: readonly number[], block
   let end = 0;
   for (const { start, rows } of blocks ?? [{ start: 0, rows: out }]) {
     if (start !== end || !(Number.isInteger(rows) && rows > 0)) {
-      throw new ValueError(`${op}: the blocks of "${path}" must follow one another without gaps, got one of ${rows} rows at row ${start}, expected at row ${end}`);
+      throw new ValueError(
+        `${op}: the blocks of "${path}" must follow one another without gaps, got one of ${rows} rows at row ${start}, expected at row ${end}`,
+      );
     }
     end += rows;
     const last = runs.at(-1);
@@ -58,23 +62,32 @@ export function batchesOf(op: string, params: Params, roles: Roles = {}): Readon
   return batches;
 }
 
-/** The matrices of a run, [stack * count, short, long]. */
-function take(x: Tensor, { stack, out, cols, start, rows, count }: BlockRun): Tensor {
+const isTall = ({ rows, cols }: BlockRun): boolean => rows > cols;
+
+/** The matrices of a run, [stack * count, rows, cols], or turned over where the batch lies the other way. */
+function take(x: Tensor, run: BlockRun, tall: boolean): Tensor {
+  const { stack, out, cols, start, rows, count } = run;
   const part = sliceAxis(reshape(x, [stack, out, cols]), 1, start, start + count * rows);
   const matrices = reshape(part, [stack * count, rows, cols]);
-  return rows > cols ? mT(matrices) : matrices;
+  return isTall(run) === tall ? matrices : mT(matrices);
 }
 
 /** `take` backwards: the rows of a run, [stack, count * rows, cols]. */
-function give(matrices: Tensor, { stack, cols, rows, count }: BlockRun): Tensor {
-  return reshape(rows > cols ? mT(matrices) : matrices, [stack, count * rows, cols]);
+function give(matrices: Tensor, run: BlockRun, tall: boolean): Tensor {
+  return reshape(isTall(run) === tall ? matrices : mT(matrices), [run.stack, run.count * run.rows, run.cols]);
+}
+
+/** Whether more of the matrices are tall than not: the fewer ones are turned over, which takes a copy. */
+function mostlyTall(runs: readonly BlockRun[]): boolean {
+  const count = (some: readonly BlockRun[]): number => some.reduce((n, run) => n + run.stack * run.count, 0);
+  return 2 * count(runs.filter(isTall)) > count(runs);
 }
 
 /**
  * Applies a function of a batch of matrices to every block, calling it once for each pair of sides, and multiplies each
  * result by the scale of its block.
  *
- * @param fn [batch, short, long] -> the same shape
+ * @param fn [batch, rows, cols] -> the same shape
  * @param scale by the block's rows and columns as they lie in the parameter
  */
 export function mapBlocks(
@@ -86,11 +99,12 @@ export function mapBlocks(
   const leaves = new Map(treePaths(params));
   const pieces = new Map<string, { start: number; rows: Tensor }[]>();
   for (const runs of batches.values()) {
-    const result = fn(concat(runs.map((run) => take(leaves.get(run.path) as Tensor, run))));
+    const tall = mostlyTall(runs);
+    const result = fn(concat(runs.map((run) => take(leaves.get(run.path) as Tensor, run, tall))));
     let at = 0;
     for (const run of runs) {
       const size = run.stack * run.count;
-      const rows = mul(give(sliceAxis(result, 0, at, at + size), run), scale(run.rows, run.cols));
+      const rows = mul(give(sliceAxis(result, 0, at, at + size), run, tall), scale(run.rows, run.cols));
       const list = pieces.get(run.path);
       if (list) list.push({ start: run.start, rows });
       else pieces.set(run.path, [{ start: run.start, rows }]);

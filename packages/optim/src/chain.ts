@@ -35,7 +35,8 @@ export function chain(...transforms: readonly Transform[]): Transform {
     describe(params) {
       const all = new Map<string, Description>();
       for (const { transform } of links) {
-        for (const [path, description] of transform.describe?.(params) ?? []) all.set(path, { ...all.get(path), ...description });
+        for (const [path, description] of transform.describe?.(params) ?? [])
+          all.set(path, { ...all.get(path), ...description });
       }
       return all;
     },

@@ -1,5 +1,18 @@
 // clipByGlobalNorm.ts: the length of all gradients together, and a bound on it.
-import { div, maximum, mul, sqrt, square, stack, sum, type Tensor, type Tree, treeLeaves, treeMap, ValueError } from "@mc/tensor";
+import {
+  div,
+  maximum,
+  mul,
+  sqrt,
+  square,
+  stack,
+  sum,
+  type Tensor,
+  type Tree,
+  treeLeaves,
+  treeMap,
+  ValueError,
+} from "@mc/tensor";
 import type { Transform } from "./types.ts";
 
 /**
@@ -24,7 +37,8 @@ export function globalNorm(tree: Tree<Tensor>): Tensor {
  * @example transformGradients(clipByGlobalNorm(1), adamw({ learningRate: 1e-3 }))
  */
 export function clipByGlobalNorm(maxNorm: number): Transform {
-  if (!(maxNorm > 0 && Number.isFinite(maxNorm))) throw new ValueError(`clipByGlobalNorm: maxNorm must be a positive finite number, got ${maxNorm}`);
+  if (!(maxNorm > 0 && Number.isFinite(maxNorm)))
+    throw new ValueError(`clipByGlobalNorm: maxNorm must be a positive finite number, got ${maxNorm}`);
   return {
     name: "clipByGlobalNorm",
     init: () => ({}),

@@ -1,14 +1,14 @@
 // muon.ts: Muon on the matrices, AdamW on the rest.
 import { ValueError } from "@mc/tensor";
-import { addDecayedWeights } from "./addDecayedWeights.ts";
 import { type AdamwOptions, adamwTransform } from "./adamw.ts";
+import { addDecayedWeights } from "./addDecayedWeights.ts";
 import { chain } from "./chain.ts";
 import type { LearningRate } from "./learningRate.ts";
 import { optimizer } from "./optimizer.ts";
 import { partition } from "./partition.ts";
 import { type Role, type Roles, roleNames } from "./roles.ts";
-import { type ScaleByMuonOptions, scaleByMuon } from "./scaleByMuon.ts";
 import { scaleByLearningRate } from "./scaleByLearningRate.ts";
+import { type ScaleByMuonOptions, scaleByMuon } from "./scaleByMuon.ts";
 import type { Optimizer, Transform } from "./types.ts";
 
 /** Options of `muon`: those of `scaleByMuon` and more. */
@@ -40,10 +40,15 @@ export const muon = (options: MuonOptions): Optimizer => optimizer("muon", muonT
 /** `muon` as a transform. */
 export function muonTransform(options: MuonOptions): Transform {
   const { learningRate, weightDecay = 0.1, roles, muonRoles = ["matrix", "experts"], adamw = {}, ...rest } = options;
-  const onMatrices = chain(scaleByMuon({ ...rest, roles }), addDecayedWeights(weightDecay), scaleByLearningRate(learningRate));
+  const onMatrices = chain(
+    scaleByMuon({ ...rest, roles }),
+    addDecayedWeights(weightDecay),
+    scaleByLearningRate(learningRate),
+  );
   if (roles === undefined) return onMatrices;
   const stray = muonRoles.filter((role) => !roleNames.includes(role));
-  if (stray.length > 0) throw new ValueError(`muon: muonRoles must be among ${roleNames.join(", ")}, got ${stray.join(", ")}`);
+  if (stray.length > 0)
+    throw new ValueError(`muon: muonRoles must be among ${roleNames.join(", ")}, got ${stray.join(", ")}`);
   return partition(roles, {
     muon: { roles: muonRoles, transform: onMatrices },
     adamw: {

@@ -12,12 +12,25 @@ import { sgd } from "./sgd.ts";
 await testDevice();
 
 // two heads of two rows each
-const heads = [0, 1].map((h) => ({ query: [{ path: "q", start: 2 * h, rows: 2 }], key: [{ path: "k", start: 2 * h, rows: 2 }] }));
-const attention: AttentionLayout[] = [{ layer: 0, kind: "mha", numHeads: 2, numKeyValueHeads: 2, qkNorm: false, heads }];
+const heads = [0, 1].map((h) => ({
+  query: [{ path: "q", start: 2 * h, rows: 2 }],
+  key: [{ path: "k", start: 2 * h, rows: 2 }],
+}));
+const attention: AttentionLayout[] = [
+  { layer: 0, kind: "mha", numHeads: 2, numKeyValueHeads: 2, qkNorm: false, heads },
+];
 const roles: Roles = { q: { role: "matrix" }, k: { role: "matrix" }, gate: { role: "router" }, norm: { role: "norm" } };
 const wave = (shape: readonly number[], seed: number): Tensor =>
-  tensor(Float32Array.from({ length: shape.reduce((p, d) => p * d, 1) }, (_, i) => Math.cos(i * 1.7 + seed)), { shape });
-const makeParams = (seed = 0) => ({ q: wave([4, 3], seed + 1), k: wave([4, 3], seed + 2), gate: wave([2, 3], seed + 3), norm: wave([3], seed + 4) });
+  tensor(
+    Float32Array.from({ length: shape.reduce((p, d) => p * d, 1) }, (_, i) => Math.cos(i * 1.7 + seed)),
+    { shape },
+  );
+const makeParams = (seed = 0) => ({
+  q: wave([4, 3], seed + 1),
+  k: wave([4, 3], seed + 2),
+  gate: wave([2, 3], seed + 3),
+  norm: wave([3], seed + 4),
+});
 
 describe("muonClip", () => {
   test("is muon followed by QK-Clip of the new parameters", async () => {
@@ -30,7 +43,10 @@ describe("muonClip", () => {
     const plain = muon(options).update(grads, clipped.init(params), params);
     const expected = qkClip({ tau: 4, attention }).apply(plain.params, maxLogits).params;
     for (const [path, leaf] of treePaths<Tensor>(expected)) {
-      await expect(new Map(treePaths<Tensor>(next.params)).get(path) as Tensor, path).toBeAllClose(leaf, { rtol: 1e-6, atol: 1e-7 });
+      await expect(new Map(treePaths<Tensor>(next.params)).get(path) as Tensor, path).toBeAllClose(leaf, {
+        rtol: 1e-6,
+        atol: 1e-7,
+      });
     }
     const ratio = (await next.params.q.data())[0]! / (await plain.params.q.data())[0]!;
     expect(ratio).toBeCloseTo(0.5, 6);
@@ -60,7 +76,9 @@ describe("muonClip", () => {
   });
 
   test("keeps the state under meaningful names", () => {
-    const paths = treePaths(muonClip({ learningRate: 1e-3, roles, attention }).init(makeParams())).map(([path]) => path);
+    const paths = treePaths(muonClip({ learningRate: 1e-3, roles, attention }).init(makeParams())).map(
+      ([path]) => path,
+    );
     expect(paths).toEqual([
       "muon.scaleByMuon.momentum.q",
       "muon.scaleByMuon.momentum.k",
@@ -75,7 +93,9 @@ describe("muonClip", () => {
   test("teaches when the maxima are missing", () => {
     const params = makeParams();
     const rule = muonClip({ learningRate: 1e-3, roles, attention });
-    expect(() => rule.update(params, rule.init(params), params)).toThrow("muonClip: update needs the largest logits of this step's forward, got none; pass them");
+    expect(() => rule.update(params, rule.init(params), params)).toThrow(
+      "muonClip: update needs the largest logits of this step's forward, got none; pass them",
+    );
   });
 });
 
@@ -96,7 +116,16 @@ describe("qkClip behind other optimizers", () => {
 
 describe("plan", () => {
   test("prints a table and totals", () => {
-    const fused: Roles = { ...roles, q: { role: "matrix", blocks: [{ start: 0, rows: 2 }, { start: 2, rows: 2 }] } };
+    const fused: Roles = {
+      ...roles,
+      q: {
+        role: "matrix",
+        blocks: [
+          { start: 0, rows: 2 },
+          { start: 2, rows: 2 },
+        ],
+      },
+    };
     const plan = muon({ learningRate: 1, roles: fused }).plan(makeParams());
     expect(String(plan)).toBe(
       [

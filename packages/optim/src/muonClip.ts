@@ -50,7 +50,13 @@ export interface MuonClipInfo {
  * await metrics.clippedHeads.item();
  * @see Kimi K2, arXiv 2507.20534, section 2.1
  */
-export function muonClip({ attention, tau = 100, alpha, groupedQuery, ...options }: MuonClipOptions): Optimizer<MuonClipInfo> {
+export function muonClip({
+  attention,
+  tau = 100,
+  alpha,
+  groupedQuery,
+  ...options
+}: MuonClipOptions): Optimizer<MuonClipInfo> {
   const clip = qkClip({ tau, alpha, attention, groupedQuery });
   const constraint = (params: Parameters<typeof clip.apply>[0], context: Context) => {
     if (!context.maxLogits) {

@@ -6,7 +6,8 @@ import { newtonSchulz, type Quintic } from "./newtonSchulz.ts";
 await testDevice();
 const f64 = await oracleDevice();
 const fixture = readSafetensors(await loadFixture("optim", "optim.safetensors")).tensors;
-const stored = (name: string): Tensor => tensor(fixture[name]!.data as Float64Array, { shape: fixture[name]!.shape, device: f64 });
+const stored = (name: string): Tensor =>
+  tensor(fixture[name]!.data as Float64Array, { shape: fixture[name]!.shape, device: f64 });
 
 /** The matrix with `values` on its diagonal: newtonSchulz works on each of them alone. */
 const diagonal = (values: readonly number[], device = f64): Tensor =>
@@ -24,14 +25,44 @@ const logSpaced = (lo: number, n: number): number[] => Array.from({ length: n },
 
 describe("newtonSchulz(x) in float64", () => {
   test("gives the known values of small matrices", async () => {
-    const square = tensor([[1, 2], [3, 4]], { device: f64 });
-    await expect(newtonSchulz(square)).toBeAllClose([[-0.68066100012166, 0.825539607470631], [0.741295409452776, 0.259440010032385]], { rtol: 1e-12 });
-    const wide = tensor([[1, 0, 2], [-1, 3, 1]], { device: f64 });
-    const expected = [[0.307297144972071, 0.0101851244114154, 0.624779414355556], [-0.327667393794901, 0.993187305796117, 0.337852518206316]];
+    const square = tensor(
+      [
+        [1, 2],
+        [3, 4],
+      ],
+      { device: f64 },
+    );
+    await expect(newtonSchulz(square)).toBeAllClose(
+      [
+        [-0.68066100012166, 0.825539607470631],
+        [0.741295409452776, 0.259440010032385],
+      ],
+      { rtol: 1e-12 },
+    );
+    const wide = tensor(
+      [
+        [1, 0, 2],
+        [-1, 3, 1],
+      ],
+      { device: f64 },
+    );
+    const expected = [
+      [0.307297144972071, 0.0101851244114154, 0.624779414355556],
+      [-0.327667393794901, 0.993187305796117, 0.337852518206316],
+    ];
     await expect(newtonSchulz(wide)).toBeAllClose(expected, { rtol: 1e-12 });
-    await expect(newtonSchulz(mT(wide))).toBeAllClose([0, 1, 2].map((j) => expected.map((row) => row[j])), { rtol: 1e-12 });
+    await expect(newtonSchulz(mT(wide))).toBeAllClose(
+      [0, 1, 2].map((j) => expected.map((row) => row[j])),
+      { rtol: 1e-12 },
+    );
     const hybrid = newtonSchulz(square, { schedule: "hybrid" });
-    await expect(hybrid).toBeAllClose([[-0.514885286182, 0.857776829582], [0.857677198477, 0.514387130654]], { rtol: 1e-11 });
+    await expect(hybrid).toBeAllClose(
+      [
+        [-0.514885286182, 0.857776829582],
+        [0.857677198477, 0.514387130654],
+      ],
+      { rtol: 1e-11 },
+    );
   });
 
   test.each([
@@ -67,29 +98,82 @@ describe("newtonSchulz(x) in float64", () => {
   test("commutes with transposing and ignores a positive factor", async () => {
     const x = stored("wide.grad0");
     await expect(newtonSchulz(mT(x))).toBeAllClose(mT(newtonSchulz(x)), { rtol: 1e-12, atol: 1e-14 });
-    for (const factor of [1e-200, 1e-9, 7, 1e200]) await expect(newtonSchulz(mul(x, factor))).toBeAllClose(newtonSchulz(x), { rtol: 1e-9, atol: 1e-12 });
+    for (const factor of [1e-200, 1e-9, 7, 1e200])
+      await expect(newtonSchulz(mul(x, factor))).toBeAllClose(newtonSchulz(x), { rtol: 1e-9, atol: 1e-12 });
   });
 
   test("divides by the norm factor before the first step", async () => {
     const once: Quintic[] = [[1, 0, 0]];
-    const x = tensor([[3, 0], [0, 4]], { device: f64 });
-    await expect(newtonSchulz(x, { schedule: once })).toBeAllClose([[0.6, 0], [0, 0.8]], { rtol: 1e-12 });
-    await expect(newtonSchulz(x, { schedule: once, normFactor: 2 })).toBeAllClose([[0.3, 0], [0, 0.4]], { rtol: 1e-12 });
+    const x = tensor(
+      [
+        [3, 0],
+        [0, 4],
+      ],
+      { device: f64 },
+    );
+    await expect(newtonSchulz(x, { schedule: once })).toBeAllClose(
+      [
+        [0.6, 0],
+        [0, 0.8],
+      ],
+      { rtol: 1e-12 },
+    );
+    await expect(newtonSchulz(x, { schedule: once, normFactor: 2 })).toBeAllClose(
+      [
+        [0.3, 0],
+        [0, 0.4],
+      ],
+      { rtol: 1e-12 },
+    );
   });
 });
 
 describe("newtonSchulz(x) on the device under test", () => {
   test("gives zero for zero, alone and within a batch", async () => {
-    await expect(newtonSchulz(zeros([2, 3]))).toBeAllClose([[0, 0, 0], [0, 0, 0]], { atol: 0 });
-    const batch = tensor([[[0, 0], [0, 0]], [[1, 2], [3, 4]]]);
-    const expected = [[[0, 0], [0, 0]], [[-0.680661, 0.82554], [0.741295, 0.25944]]];
+    await expect(newtonSchulz(zeros([2, 3]))).toBeAllClose(
+      [
+        [0, 0, 0],
+        [0, 0, 0],
+      ],
+      { atol: 0 },
+    );
+    const batch = tensor([
+      [
+        [0, 0],
+        [0, 0],
+      ],
+      [
+        [1, 2],
+        [3, 4],
+      ],
+    ]);
+    const expected = [
+      [
+        [0, 0],
+        [0, 0],
+      ],
+      [
+        [-0.680661, 0.82554],
+        [0.741295, 0.25944],
+      ],
+    ];
     await expect(newtonSchulz(batch)).toBeAllClose(expected, { rtol: 1e-4 });
   });
 
   test("keeps its result for elements whose squares would vanish or overflow", async () => {
-    const expected = [[-0.680661, 0.82554], [0.741295, 0.25944]];
+    const expected = [
+      [-0.680661, 0.82554],
+      [0.741295, 0.25944],
+    ];
     for (const factor of [1e-30, 1e-20, 1e20, 1e30]) {
-      await expect(newtonSchulz(tensor([[factor, 2 * factor], [3 * factor, 4 * factor]]))).toBeAllClose(expected, { rtol: 1e-4 });
+      await expect(
+        newtonSchulz(
+          tensor([
+            [factor, 2 * factor],
+            [3 * factor, 4 * factor],
+          ]),
+        ),
+      ).toBeAllClose(expected, { rtol: 1e-4 });
     }
   });
 
@@ -103,14 +187,29 @@ describe("newtonSchulz(x) on the device under test", () => {
   });
 
   test("passes NaN on instead of hiding it", async () => {
-    const found = await newtonSchulz(div(tensor([[0, 1], [1, 1]]), tensor([[0, 1], [1, 1]]))).data();
+    const found = await newtonSchulz(
+      div(
+        tensor([
+          [0, 1],
+          [1, 1],
+        ]),
+        tensor([
+          [0, 1],
+          [1, 1],
+        ]),
+      ),
+    ).data();
     expect([...found].every((v) => Number.isNaN(v))).toBe(true);
   });
 
   test("refuses vectors, unknown schedules and bad numbers", () => {
     expect(() => newtonSchulz(zeros([3]))).toThrow("newtonSchulz: needs at least 2 dimensions, got shape [3]");
-    expect(() => newtonSchulz(zeros([2, 2]), { schedule: "kellar" as "keller" })).toThrow(/schedule must be keller, hybrid, polar-express .* got "kellar"/);
+    expect(() => newtonSchulz(zeros([2, 2]), { schedule: "kellar" as "keller" })).toThrow(
+      /schedule must be keller, hybrid, polar-express .* got "kellar"/,
+    );
     expect(() => newtonSchulz(zeros([2, 2]), { schedule: [] })).toThrow("at least one triple");
-    expect(() => newtonSchulz(zeros([2, 2]), { normFactor: 0.5 })).toThrow("normFactor must be finite and at least 1, got 0.5");
+    expect(() => newtonSchulz(zeros([2, 2]), { normFactor: 0.5 })).toThrow(
+      "normFactor must be finite and at least 1, got 0.5",
+    );
   });
 });

@@ -1,5 +1,22 @@
 // newtonSchulz.ts: the nearest orthogonal matrix, by products alone.
-import { abs, add, div, equal, matmul, max, mT, mul, ShapeError, sqrt, square, sum, type Tensor, ValueError, where } from "@mc/tensor";
+import {
+  abs,
+  add,
+  div,
+  equal,
+  iota,
+  matmul,
+  max,
+  mT,
+  mul,
+  ShapeError,
+  sqrt,
+  square,
+  sum,
+  type Tensor,
+  ValueError,
+  where,
+} from "@mc/tensor";
 
 /** Coefficients of one step: singular values s become a*s + b*s^3 + c*s^5. */
 export type Quintic = readonly [a: number, b: number, c: number];
@@ -38,22 +55,31 @@ export interface NewtonSchulzOptions {
 }
 
 /** The steps and norm factor behind a schedule. @throws ValueError for an unknown name, no steps, or a factor below 1 */
-export function resolveSchedule(schedule: NewtonSchulzSchedule = "keller", normFactor?: number): { steps: readonly Quintic[]; normFactor: number } {
+export function resolveSchedule(
+  schedule: NewtonSchulzSchedule = "keller",
+  normFactor?: number,
+): { steps: readonly Quintic[]; normFactor: number } {
   const named = typeof schedule === "string" ? schedules[schedule] : { steps: schedule, normFactor: 1 };
-  if (!named) throw new ValueError(`newtonSchulz: schedule must be ${Object.keys(schedules).join(", ")} or a list of coefficients, got "${schedule}"`);
+  if (!named)
+    throw new ValueError(
+      `newtonSchulz: schedule must be ${Object.keys(schedules).join(", ")} or a list of coefficients, got "${schedule}"`,
+    );
   const { steps } = named;
   if (steps.length === 0 || steps.some((s) => s.length !== 3 || !s.every(Number.isFinite))) {
-    throw new ValueError(`newtonSchulz: a schedule must hold at least one triple of finite numbers, got ${JSON.stringify(steps)}`);
+    throw new ValueError(
+      `newtonSchulz: a schedule must hold at least one triple of finite numbers, got ${JSON.stringify(steps)}`,
+    );
   }
   const factor = normFactor ?? named.normFactor;
-  if (!(factor >= 1 && Number.isFinite(factor))) throw new ValueError(`newtonSchulz: normFactor must be finite and at least 1, got ${factor}`);
+  if (!(factor >= 1 && Number.isFinite(factor)))
+    throw new ValueError(`newtonSchulz: normFactor must be finite and at least 1, got ${factor}`);
   return { steps, normFactor: factor };
 }
 
 /**
  * Replaces the singular values of each matrix by about 1 and keeps its singular vectors: U S V^T -> about U V^T.
  *
- * X = x / (norm * normFactor), with rows <= cols by transposing; then for each step A = X X^T, X = a*X + (b*A + c*A*A) X.
+ * X = x / (norm * normFactor), with rows <= cols by transposing; then for each step A = X X^T, X = (a*I + b*A + c*A*A) X.
  * The norm is taken after dividing by the largest element, so that squares neither overflow nor vanish; zero gives zero.
  * Costs (4 n^2 m + 2 n^3) floating-point operations a step for a matrix with short side n and long side m.
  *
@@ -68,11 +94,13 @@ export function newtonSchulz(x: Tensor, { schedule, normFactor }: NewtonSchulzOp
   if (rows > cols) return mT(newtonSchulz(mT(x), { schedule, normFactor }));
 
   const { steps, normFactor: factor } = resolveSchedule(schedule, normFactor);
+  // a*X + (b*A + c*A*A) X = (a*I + b*A + c*A*A) X: what is added is n x n instead of n x m
+  const diagonal = equal(iota([rows, rows], 0, { device: x.device }), iota([rows, rows], 1, { device: x.device }));
   let X = normalize(x, factor);
   for (const [a, b, c] of steps) {
     const A = matmul(X, mT(X));
-    const B = add(mul(A, b), mul(matmul(A, A), c));
-    X = add(mul(X, a), matmul(B, X));
+    const C = add(where(diagonal, a, 0), add(mul(A, b), mul(matmul(A, A), c)));
+    X = matmul(C, X);
   }
   return X;
 }

@@ -1,5 +1,19 @@
 // optimizer.ts: from a transform of gradients to an optimizer of parameters.
-import { add, cast, DTypeError, realiseEagerly, reshape, sliceAxis, stack, type Tensor, treeLeaves, treeMap, treePaths, ValueError, zeros } from "@mc/tensor";
+import {
+  add,
+  cast,
+  DTypeError,
+  realiseEagerly,
+  reshape,
+  sliceAxis,
+  stack,
+  type Tensor,
+  treeLeaves,
+  treeMap,
+  treePaths,
+  ValueError,
+  zeros,
+} from "@mc/tensor";
 import { chain } from "./chain.ts";
 import { type Flat, zip } from "./paths.ts";
 import { Plan } from "./plan.ts";
@@ -20,7 +34,11 @@ import type { Constraint, Context, Optimizer, OptimizerState, Params, State, Tra
  *   update: (updates, state) => ({ updates: treeMap((u: Tensor) => sign(u), updates), state }),
  * }, scaleByLearningRate(1e-3)));
  */
-export function optimizer<Info extends object = object>(name: string, transform: Transform, constraint?: Constraint<Info>): Optimizer<Info> {
+export function optimizer<Info extends object = object>(
+  name: string,
+  transform: Transform,
+  constraint?: Constraint<Info>,
+): Optimizer<Info> {
   return {
     name,
     transform,
@@ -73,7 +91,10 @@ export function transformGradients<Info extends object>(transform: Transform, in
 function uniqueLeaves(name: string, params: Params): { flat: Flat; pathOf: ReadonlyMap<Tensor, string> } {
   const pathOf = new Map<Tensor, string>();
   for (const [path, leaf] of treePaths(params)) {
-    if (leaf.dtype !== "f32") throw new DTypeError(`${name}: parameters must be f32, got ${leaf.dtype} at "${path}"; keep other tensors out of the tree`);
+    if (leaf.dtype !== "f32")
+      throw new DTypeError(
+        `${name}: parameters must be f32, got ${leaf.dtype} at "${path}"; keep other tensors out of the tree`,
+      );
     if (!pathOf.has(leaf)) pathOf.set(leaf, path);
   }
   if (pathOf.size === 0) throw new ValueError(`${name}: needs at least one parameter, got none`);

@@ -38,15 +38,23 @@ describe("partition(roles, groups)", () => {
 
   test("names parameters without a role, roles without a group, and roles in two groups", () => {
     const both = partition(roles, { fast, slow });
-    expect(() => both.init({ ...params, extra: zeros([2]) })).toThrow('partition: every parameter needs a role, got none for "extra"');
-    expect(() => partition(roles, { fast }).init(params)).toThrow('partition: every role needs a group, got none for "b.0" (bias)');
-    expect(() => partition(roles, { fast, slow: { ...slow, roles: ["matrix"] } })).toThrow('role "matrix" must be in one group, got "fast" and "slow"');
+    expect(() => both.init({ ...params, extra: zeros([2]) })).toThrow(
+      'partition: every parameter needs a role, got none for "extra"',
+    );
+    expect(() => partition(roles, { fast }).init(params)).toThrow(
+      'partition: every role needs a group, got none for "b.0" (bias)',
+    );
+    expect(() => partition(roles, { fast, slow: { ...slow, roles: ["matrix"] } })).toThrow(
+      'role "matrix" must be in one group, got "fast" and "slow"',
+    );
   });
 });
 
 describe("chain(...transforms)", () => {
   test("numbers links of one name and leaves out links without state", () => {
-    const paths = treePaths(chain(trace(), scaleByLearningRate(1), trace()).init({ w: params.w })).map(([path]) => path);
+    const paths = treePaths(chain(trace(), scaleByLearningRate(1), trace()).init({ w: params.w })).map(
+      ([path]) => path,
+    );
     expect(paths).toEqual(["trace.momentum.w", "trace2.momentum.w"]);
     expect(() => chain()).toThrow("chain: needs at least one transform, got none");
   });

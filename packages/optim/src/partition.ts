@@ -30,7 +30,8 @@ export function partition(roles: Roles, groups: { readonly [name: string]: Group
   for (const [name, { roles: taken }] of Object.entries(groups)) {
     for (const role of taken) {
       const other = groupOf.get(role);
-      if (other !== undefined) throw new ValueError(`partition: role "${role}" must be in one group, got "${other}" and "${name}"`);
+      if (other !== undefined)
+        throw new ValueError(`partition: role "${role}" must be in one group, got "${other}" and "${name}"`);
       groupOf.set(role, name);
     }
   }
@@ -49,13 +50,19 @@ export function partition(roles: Roles, groups: { readonly [name: string]: Group
       checkCovered(params, roles, groupOf);
       return collect(Object.entries(split(params)).map(([name, part]) => [name, groups[name]!.transform.init(part)]));
     },
-    scalars: (context) => collect(Object.entries(groups).map(([name, { transform }]) => [name, transform.scalars?.(context) ?? {}])),
+    scalars: (context) =>
+      collect(Object.entries(groups).map(([name, { transform }]) => [name, transform.scalars?.(context) ?? {}])),
     update(updates, state, params, context) {
       checkCovered(params, roles, groupOf);
       const old = split(params);
       const done: Record<string, Tensor> = {};
       const states = Object.entries(split(updates)).map(([name, part]): [string, State] => {
-        const next = groups[name]!.transform.update(part, (state[name] ?? {}) as State, old[name] as Flat, within(context, name));
+        const next = groups[name]!.transform.update(
+          part,
+          (state[name] ?? {}) as State,
+          old[name] as Flat,
+          within(context, name),
+        );
         Object.assign(done, next.updates);
         return [name, next.state];
       });
@@ -66,7 +73,8 @@ export function partition(roles: Roles, groups: { readonly [name: string]: Group
       const all = new Map<string, Description>();
       for (const [name, part] of Object.entries(split(params))) {
         const inner = groups[name]!.transform.describe?.(part);
-        for (const path of Object.keys(part)) all.set(path, { role: roles[path]!.role, optimizer: name, ...inner?.get(path) });
+        for (const path of Object.keys(part))
+          all.set(path, { role: roles[path]!.role, optimizer: name, ...inner?.get(path) });
       }
       return all;
     },
@@ -79,5 +87,8 @@ function checkCovered(params: Params, roles: Roles, groupOf: ReadonlyMap<Role, s
   const bare = [...paths].filter((path) => roles[path] === undefined);
   if (bare.length > 0) throw new ValueError(`partition: every parameter needs a role, got none for ${list(bare)}`);
   const stray = [...paths].filter((path) => !groupOf.has(roles[path]!.role));
-  if (stray.length > 0) throw new ValueError(`partition: every role needs a group, got none for ${stray.map((path) => `"${path}" (${roles[path]!.role})`).join(", ")}`);
+  if (stray.length > 0)
+    throw new ValueError(
+      `partition: every role needs a group, got none for ${stray.map((path) => `"${path}" (${roles[path]!.role})`).join(", ")}`,
+    );
 }

@@ -1,5 +1,14 @@
 // paths.ts: trees by path. Everything that must line up with a parameter is found by the parameter's path.
-import { ShapeError, type Tensor, type Tree, treeMap, treeMapWithPath, treePaths, ValueError, zerosLike } from "@mc/tensor";
+import {
+  ShapeError,
+  type Tensor,
+  type Tree,
+  treeMap,
+  treeMapWithPath,
+  treePaths,
+  ValueError,
+  zerosLike,
+} from "@mc/tensor";
 import type { Params } from "./types.ts";
 
 /** A tree of one level whose keys are paths: it has the same paths as the nested tree it came from. */
@@ -27,9 +36,14 @@ export function zip<K extends string>(
     const beside = {} as Record<K, Tensor>;
     names.forEach((name, i) => {
       const found = leaves[i]!.get(path);
-      if (!found) throw new ValueError(`${op}: needs the ${name} of "${path}"; pass a tree like the parameters, and a state from init(params)`);
+      if (!found)
+        throw new ValueError(
+          `${op}: needs the ${name} of "${path}"; pass a tree like the parameters, and a state from init(params)`,
+        );
       if (found.shape.join() !== leaf.shape.join()) {
-        throw new ShapeError(`${op}: the ${name} of "${path}" must have shape [${leaf.shape.join(", ")}], got [${found.shape.join(", ")}]`);
+        throw new ShapeError(
+          `${op}: the ${name} of "${path}" must have shape [${leaf.shape.join(", ")}], got [${found.shape.join(", ")}]`,
+        );
       }
       beside[name] = found;
     });

@@ -42,7 +42,12 @@ export class Plan {
   toString(): string {
     const table = [["parameter", "role", "optimizer", "shape", "blocks", "scale"], ...this.rows.map(cells)];
     const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
-    const lines = table.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd());
+    const lines = table.map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column]!))
+        .join("  ")
+        .trimEnd(),
+    );
     return [...lines, totals(this.rows)].join("\n");
   }
 }
@@ -59,6 +64,9 @@ function totals(rows: readonly PlanRow[]): string {
   const matrices = blocks.reduce((sum, { count }) => sum + count, 0);
   const batches = new Set(blocks.map(({ batch }) => batch)).size;
   const counted = (n: number, one: string, many: string): string => `${n} ${n === 1 ? one : many}`;
-  const orthogonalised = matrices === 0 ? "" : `; ${counted(matrices, "matrix", "matrices")} orthogonalised in ${counted(batches, "batch", "batches")}`;
+  const orthogonalised =
+    matrices === 0
+      ? ""
+      : `; ${counted(matrices, "matrix", "matrices")} orthogonalised in ${counted(batches, "batch", "batches")}`;
   return `${counted(rows.length, "parameter", "parameters")}, ${counted(elements, "element", "elements")}${orthogonalised}`;
 }

@@ -53,7 +53,8 @@ export function roles(params: Tree<Tensor>, patterns: RolePatterns): Roles {
     }),
   );
   const unknown = Object.keys(patterns).filter((role) => !roleNames.includes(role as Role));
-  if (unknown.length > 0) throw new ValueError(`roles: a role must be one of ${roleNames.join(", ")}, got ${unknown.join(", ")}`);
+  if (unknown.length > 0)
+    throw new ValueError(`roles: a role must be one of ${roleNames.join(", ")}, got ${unknown.join(", ")}`);
 
   const out: Record<string, RoleSpec> = {};
   const left: string[] = [];
@@ -64,19 +65,28 @@ export function roles(params: Tree<Tensor>, patterns: RolePatterns): Roles {
     const [rule, second] = matching;
     if (!rule) left.push(`"${path}" [${leaf.shape.join(", ")}]`);
     else if (second) twice.push(`"${path}" (${matching.map((r) => `${r.role} "${r.path}"`).join(", ")})`);
-    else out[path] = rule.blocks === undefined ? { role: rule.role } : { role: rule.role, blocks: blocksOf(path, leaf, rule.blocks) };
+    else
+      out[path] =
+        rule.blocks === undefined
+          ? { role: rule.role }
+          : { role: rule.role, blocks: blocksOf(path, leaf, rule.blocks) };
   }
   if (left.length > 0) throw new ValueError(`roles: every parameter needs a role, got none for ${left.join(", ")}`);
-  if (twice.length > 0) throw new ValueError(`roles: every parameter needs one role, got several for ${twice.join(", ")}`);
+  if (twice.length > 0)
+    throw new ValueError(`roles: every parameter needs one role, got several for ${twice.join(", ")}`);
   const idle = rules.filter((rule) => !rule.used);
-  if (idle.length > 0) throw new ValueError(`roles: every pattern must match a parameter, got nothing for ${idle.map((r) => `${r.role} "${r.path}"`).join(", ")}`);
+  if (idle.length > 0)
+    throw new ValueError(
+      `roles: every pattern must match a parameter, got nothing for ${idle.map((r) => `${r.role} "${r.path}"`).join(", ")}`,
+    );
   return out;
 }
 
 function blocksOf(path: string, leaf: Tensor, blocks: number | readonly Block[]): readonly Block[] {
   if (typeof blocks !== "number") return blocks;
   const rows = (leaf.shape.at(-2) ?? 0) / blocks;
-  if (!Number.isInteger(rows) || rows < 1) throw new ValueError(`roles: "${path}" [${leaf.shape.join(", ")}] must divide into ${blocks} blocks of rows`);
+  if (!Number.isInteger(rows) || rows < 1)
+    throw new ValueError(`roles: "${path}" [${leaf.shape.join(", ")}] must divide into ${blocks} blocks of rows`);
   return Array.from({ length: blocks }, (_, i) => ({ start: i * rows, rows }));
 }
 

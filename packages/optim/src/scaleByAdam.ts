@@ -28,7 +28,10 @@ export function scaleByAdam({ b1 = 0.9, b2 = 0.999, eps = 1e-8, amsgrad = false 
   checkFraction("scaleByAdam", "b1", b1);
   checkFraction("scaleByAdam", "b2", b2);
   checkNotNegative("scaleByAdam", "eps", eps);
-  const scalars = ({ step }: Context) => ({ c1: reciprocal(oneMinusPower(b1, step)), c2: reciprocal(sqrt(oneMinusPower(b2, step))) });
+  const scalars = ({ step }: Context) => ({
+    c1: reciprocal(oneMinusPower(b1, step)),
+    c2: reciprocal(sqrt(oneMinusPower(b2, step))),
+  });
   return {
     name: "scaleByAdam",
     scalars,

@@ -58,7 +58,8 @@ export function scaleByMuon({
   checkFraction("scaleByMuon", "momentum", mu);
   resolveSchedule(schedule, normFactor);
   const scaleOf = typeof scale === "function" ? scale : scales[scale];
-  if (!scaleOf) throw new ValueError(`scaleByMuon: scale must be ${Object.keys(scales).join(", ")} or a function, got "${scale}"`);
+  if (!scaleOf)
+    throw new ValueError(`scaleByMuon: scale must be ${Object.keys(scales).join(", ")} or a function, got "${scale}"`);
 
   return {
     name: "scaleByMuon",
@@ -76,10 +77,15 @@ export function scaleByMuon({
       const blocks = new Map<string, BlockPlan[]>();
       for (const [batch, runs] of batchesOf("scaleByMuon", params, roles)) {
         for (const { path, stack, rows, cols, count } of runs) {
-          blocks.set(path, [...(blocks.get(path) ?? []), { count: stack * count, rows, cols, scale: scaleOf(rows, cols), batch }]);
+          blocks.set(path, [
+            ...(blocks.get(path) ?? []),
+            { count: stack * count, rows, cols, scale: scaleOf(rows, cols), batch },
+          ]);
         }
       }
-      return new Map([...blocks].map(([path, list]): [string, Description] => [path, { optimizer: "muon", blocks: list }]));
+      return new Map(
+        [...blocks].map(([path, list]): [string, Description] => [path, { optimizer: "muon", blocks: list }]),
+      );
     },
   };
 }

@@ -24,7 +24,9 @@ describe("schedules", () => {
 
   test("warmupCosine moves at the first update, peaks at warmupSteps and ends at totalSteps", async () => {
     const schedule = warmupCosine({ peak: 4e-3, warmupSteps: 20, totalSteps: 300, final: 0 });
-    await expect(await at(schedule, 1, 10, 20, 160, 300, 400)).toBeAllClose([2e-4, 2e-3, 4e-3, 2e-3, 0, 0], { atol: 1e-9 });
+    await expect(await at(schedule, 1, 10, 20, 160, 300, 400)).toBeAllClose([2e-4, 2e-3, 4e-3, 2e-3, 0, 0], {
+      atol: 1e-9,
+    });
     await expect(await at(warmupCosine({ peak: 1, warmupSteps: 0, totalSteps: 4 }), 2)).toBeAllClose([0.55]);
   });
 
@@ -32,13 +34,17 @@ describe("schedules", () => {
     const line = warmupStableDecay({ peak: 1, warmupSteps: 10, decaySteps: 20, totalSteps: 100, final: 0.2 });
     await expect(await at(line, 5, 10, 50, 80, 90, 100, 101)).toBeAllClose([0.5, 1, 1, 1, 0.6, 0.2, 0.2]);
     const curve = warmupStableDecay({ peak: 1, warmupSteps: 0, decaySteps: 20, totalSteps: 100, decay: "cosine" });
-    await expect(await at(curve, 1, 80, 85, 90, 100)).toBeAllClose([1, 1, (1 + Math.SQRT1_2) / 2, 0.5, 0], { atol: 1e-6 });
+    await expect(await at(curve, 1, 80, 85, 90, 100)).toBeAllClose([1, 1, (1 + Math.SQRT1_2) / 2, 0.5, 0], {
+      atol: 1e-6,
+    });
   });
 
   test("bad numbers are refused by name", () => {
     expect(() => constant(Number.NaN)).toThrow("constant: value must be a finite number of at least 0, got NaN");
     expect(() => linear({ from: 1, to: 0, steps: 0 })).toThrow("linear: steps must be a positive finite number, got 0");
-    expect(() => warmupCosine({ peak: 1, warmupSteps: 10, totalSteps: 10 })).toThrow("warmupCosine: totalSteps - warmupSteps must be a positive finite number, got 0");
+    expect(() => warmupCosine({ peak: 1, warmupSteps: 10, totalSteps: 10 })).toThrow(
+      "warmupCosine: totalSteps - warmupSteps must be a positive finite number, got 0",
+    );
     expect(() => warmupStableDecay({ peak: 1, warmupSteps: 6, decaySteps: 6, totalSteps: 10 })).toThrow("got -2");
   });
 });

@@ -54,8 +54,18 @@ export interface WarmupCosineOptions extends CosineOptions {
  * await rate(tensor(10)).item(); // 0.002
  */
 export function warmupCosine({ peak, warmupSteps, totalSteps, final = peak / 10 }: WarmupCosineOptions): Schedule {
-  check("warmupCosine", { peak, final, warmupSteps }, { totalSteps, "totalSteps - warmupSteps": totalSteps - warmupSteps });
-  return (step) => warmUp(step, peak, warmupSteps, between(final, peak, halfCosine(ratio(sub(step, warmupSteps), totalSteps - warmupSteps))));
+  check(
+    "warmupCosine",
+    { peak, final, warmupSteps },
+    { totalSteps, "totalSteps - warmupSteps": totalSteps - warmupSteps },
+  );
+  return (step) =>
+    warmUp(
+      step,
+      peak,
+      warmupSteps,
+      between(final, peak, halfCosine(ratio(sub(step, warmupSteps), totalSteps - warmupSteps))),
+    );
 }
 
 /** Options of `warmupStableDecay`. */
@@ -80,8 +90,19 @@ export interface WarmupStableDecayOptions {
  * @example warmupStableDecay({ peak: 2e-4, warmupSteps: 500, decaySteps: 8000, totalSteps: 23000, final: 2e-5, decay: "cosine" })
  * @see Kimi K2, arXiv 2507.20534, section 2.5
  */
-export function warmupStableDecay({ peak, warmupSteps, decaySteps, totalSteps, final = 0, decay = "linear" }: WarmupStableDecayOptions): Schedule {
-  check("warmupStableDecay", { peak, final, warmupSteps, "totalSteps - warmupSteps - decaySteps": totalSteps - warmupSteps - decaySteps }, { decaySteps, totalSteps });
+export function warmupStableDecay({
+  peak,
+  warmupSteps,
+  decaySteps,
+  totalSteps,
+  final = 0,
+  decay = "linear",
+}: WarmupStableDecayOptions): Schedule {
+  check(
+    "warmupStableDecay",
+    { peak, final, warmupSteps, "totalSteps - warmupSteps - decaySteps": totalSteps - warmupSteps - decaySteps },
+    { decaySteps, totalSteps },
+  );
   return (step) => {
     const part = ratio(sub(step, totalSteps - decaySteps), decaySteps);
     return warmUp(step, peak, warmupSteps, between(final, peak, decay === "linear" ? sub(1, part) : halfCosine(part)));
@@ -103,9 +124,11 @@ const warmUp = (step: Tensor, peak: number, warmupSteps: number, then: Tensor): 
 
 function check(op: string, atLeastZero: Record<string, number>, positive: Record<string, number> = {}): void {
   for (const [name, value] of Object.entries(atLeastZero)) {
-    if (!(value >= 0 && Number.isFinite(value))) throw new ValueError(`${op}: ${name} must be a finite number of at least 0, got ${value}`);
+    if (!(value >= 0 && Number.isFinite(value)))
+      throw new ValueError(`${op}: ${name} must be a finite number of at least 0, got ${value}`);
   }
   for (const [name, value] of Object.entries(positive)) {
-    if (!(value > 0 && Number.isFinite(value))) throw new ValueError(`${op}: ${name} must be a positive finite number, got ${value}`);
+    if (!(value > 0 && Number.isFinite(value)))
+      throw new ValueError(`${op}: ${name} must be a positive finite number, got ${value}`);
   }
 }

@@ -32,6 +32,10 @@ export interface SgdOptions {
  */
 export function sgd({ learningRate, momentum = 0, nesterov = false, weightDecay = 0 }: SgdOptions): Optimizer {
   if (nesterov && momentum === 0) throw new ValueError("sgd: nesterov needs a momentum above 0, got 0");
-  const links = [addDecayedWeights(weightDecay), ...(momentum === 0 ? [] : [trace({ momentum, nesterov })]), scaleByLearningRate(learningRate)];
+  const links = [
+    addDecayedWeights(weightDecay),
+    ...(momentum === 0 ? [] : [trace({ momentum, nesterov })]),
+    scaleByLearningRate(learningRate),
+  ];
   return optimizer("sgd", chain(...links));
 }

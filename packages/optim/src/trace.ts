@@ -32,7 +32,13 @@ export function trace({ momentum: mu = 0.9, nesterov = false }: TraceOptions = {
 }
 
 /** M = mu*M + G, and what to follow: M, or mu*M + G with Nesterov. */
-export function accumulate(op: string, updates: Params, old: Params | undefined, mu: number, nesterov: boolean): { momentum: Params; direction: Params } {
+export function accumulate(
+  op: string,
+  updates: Params,
+  old: Params | undefined,
+  mu: number,
+  nesterov: boolean,
+): { momentum: Params; direction: Params } {
   const momentum = zip(op, updates, { momentum: old }, (G, { momentum: M }) => add(mul(M, mu), G));
   const direction = nesterov ? zip(op, updates, { momentum }, (G, { momentum: M }) => add(mul(M, mu), G)) : momentum;
   return { momentum, direction };

@@ -51,7 +51,12 @@ export interface Transform {
   /** The state before the first update; `{}` if there is none. */
   init(params: Params): State;
   /** One step: new updates and new state. `params` are the values before the update. */
-  update(updates: Params, state: State, params: Params, context: Context): { readonly updates: Params; readonly state: State };
+  update(
+    updates: Params,
+    state: State,
+    params: Params,
+    context: Context,
+  ): { readonly updates: Params; readonly state: State };
   /**
    * f32 scalars that follow from the context alone, such as bias corrections. An optimizer computes those of all its transforms
    * at once into one buffer, since a kernel can bind only few, and hands them to `update` in `context.scalars`.
@@ -83,7 +88,12 @@ export interface Optimizer<Info extends object = object> {
    * @param grads gradients, with the tree of `params`
    * @throws ValueError if a gradient or a piece of state is missing, ShapeError if it has another shape than its parameter
    */
-  update<P extends Params>(grads: P, state: State, params: P, extras?: Extras): { params: P; state: OptimizerState } & Info;
+  update<P extends Params>(
+    grads: P,
+    state: State,
+    params: P,
+    extras?: Extras,
+  ): { params: P; state: OptimizerState } & Info;
   /** Which parameter goes where, in how many blocks, with which scale: data that prints as a table. */
   plan(params: Params): Plan;
 }

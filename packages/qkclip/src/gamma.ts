@@ -1,5 +1,17 @@
 // gamma.ts: from a layer's largest logits to the factor of each head.
-import { broadcastTo, div, greater, isFinite, logicalNot, max, pow, reshape, sqrt, type Tensor, where } from "@mc/tensor";
+import {
+  broadcastTo,
+  div,
+  greater,
+  isFinite,
+  logicalNot,
+  max,
+  pow,
+  reshape,
+  sqrt,
+  type Tensor,
+  where,
+} from "@mc/tensor";
 
 /** What the clip decides for the heads of one layer; every tensor is [numHeads]. */
 export interface HeadFactors {
@@ -26,13 +38,17 @@ export function headFactors(maxLogits: Tensor, tau: number | Tensor, groupSize: 
   const own = where(finite, maxLogits, 0);
   const [heads] = maxLogits.shape as [number];
   const groups = [heads / groupSize, groupSize];
-  const S = groupSize === 1 ? own : reshape(broadcastTo(max(reshape(own, groups), { axis: 1, keepDims: true }), groups), [heads]);
+  const S =
+    groupSize === 1
+      ? own
+      : reshape(broadcastTo(max(reshape(own, groups), { axis: 1, keepDims: true }), groups), [heads]);
   const above = greater(S, tau);
   const ratio = div(tau, where(above, S, 1));
   return {
     gamma: where(above, ratio, 1),
     clipped: greater(own, tau),
     nonFinite: logicalNot(finite),
-    power: (exponent) => where(above, exponent === 1 ? ratio : exponent === 0.5 ? sqrt(ratio) : pow(ratio, exponent), 1),
+    power: (exponent) =>
+      where(above, exponent === 1 ? ratio : exponent === 0.5 ? sqrt(ratio) : pow(ratio, exponent), 1),
   };
 }

@@ -37,7 +37,8 @@ export interface AttentionLayout {
 }
 
 /** Whether query heads of the layer share key heads by groups (GQA and MQA; in MLA each head has keys of its own). */
-export const sharesKeys = (layout: AttentionLayout): boolean => layout.kind !== "mla" && layout.numKeyValueHeads < layout.numHeads;
+export const sharesKeys = (layout: AttentionLayout): boolean =>
+  layout.kind !== "mla" && layout.numKeyValueHeads < layout.numHeads;
 
 const rangeKey = (ranges: readonly RowRange[]): string => ranges.map((r) => `${r.path}:${r.start}:${r.rows}`).join();
 
@@ -54,7 +55,8 @@ export function checkLayout(layout: AttentionLayout): void {
         "leave it out of `attention` (its logits are bounded already)",
     );
   }
-  if (heads.length !== numHeads) throw new ValueError(`qkClip: layer ${layer} must describe its ${numHeads} heads, got ${heads.length}`);
+  if (heads.length !== numHeads)
+    throw new ValueError(`qkClip: layer ${layer} must describe its ${numHeads} heads, got ${heads.length}`);
   if (!sharesKeys(layout)) return;
   if (!Number.isInteger(numHeads / numKeyValueHeads)) {
     throw new ValueError(`qkClip: the ${numHeads} heads of layer ${layer} must divide into ${numKeyValueHeads} groups`);
@@ -63,6 +65,8 @@ export function checkLayout(layout: AttentionLayout): void {
   const keys = heads.map((head) => rangeKey(head.key));
   const groups = new Set(keys);
   if (groups.size !== numKeyValueHeads || keys.some((key, h) => key !== keys[h - (h % size)])) {
-    throw new ValueError(`qkClip: in layer ${layer} each ${size} consecutive heads must share one key, got ${groups.size} keys for ${numHeads} heads`);
+    throw new ValueError(
+      `qkClip: in layer ${layer} each ${size} consecutive heads must share one key, got ${groups.size} keys for ${numHeads} heads`,
+    );
   }
 }

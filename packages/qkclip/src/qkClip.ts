@@ -1,5 +1,16 @@
 // qkClip.ts: QK-Clip, a constraint on the new parameters that keeps attention logits at or below tau.
-import { cast, concat, reshape, sliceAxis, sum, type Tensor, type Tree, treeMap, treePaths, ValueError } from "@mc/tensor";
+import {
+  cast,
+  concat,
+  reshape,
+  sliceAxis,
+  sum,
+  type Tensor,
+  type Tree,
+  treeMap,
+  treePaths,
+  ValueError,
+} from "@mc/tensor";
 import { headFactors } from "./gamma.ts";
 import { type AttentionLayout, checkLayout, type RowRange, sharesKeys } from "./layout.ts";
 import { type Segment, scaleRows } from "./rowFactors.ts";
@@ -75,7 +86,8 @@ export function qkClip({ tau, alpha = 0.5, attention, groupedQuery = "query" }: 
       const segments = new Map<string, Segment[]>();
       const collect = (ranges: readonly RowRange[], head: number, factors: Tensor): void => {
         for (const { path, start, rows } of ranges) {
-          if (!weights.has(path)) throw new ValueError(`qkClip: the layout names "${path}", which is not among the parameters`);
+          if (!weights.has(path))
+            throw new ValueError(`qkClip: the layout names "${path}", which is not among the parameters`);
           const list = segments.get(path) ?? [];
           list.push({ start, rows, head, factors });
           segments.set(path, list);
@@ -116,13 +128,17 @@ export function qkClip({ tau, alpha = 0.5, attention, groupedQuery = "query" }: 
 }
 
 /** [heads] -> [groups]: the value of each group's first head. */
-const firstOfGroups = (x: Tensor, size: number): Tensor => (size === 1 ? x : reshape(sliceAxis(reshape(x, [-1, size]), 1, 0, 1), [-1]));
+const firstOfGroups = (x: Tensor, size: number): Tensor =>
+  size === 1 ? x : reshape(sliceAxis(reshape(x, [-1, size]), 1, 0, 1), [-1]);
 
 function maximaOf({ layer, numHeads }: AttentionLayout, maxLogits: readonly Tensor[]): Tensor {
   const maxima = maxLogits[layer];
-  if (!maxima) throw new ValueError(`qkClip: maxLogits must hold the maxima of layer ${layer}, got ${maxLogits.length} layers`);
+  if (!maxima)
+    throw new ValueError(`qkClip: maxLogits must hold the maxima of layer ${layer}, got ${maxLogits.length} layers`);
   if (maxima.ndim !== 1 || maxima.shape[0] !== numHeads) {
-    throw new ValueError(`qkClip: the maxima of layer ${layer} must have shape [${numHeads}], got [${maxima.shape.join(", ")}]`);
+    throw new ValueError(
+      `qkClip: the maxima of layer ${layer} must have shape [${numHeads}], got [${maxima.shape.join(", ")}]`,
+    );
   }
   return maxima;
 }

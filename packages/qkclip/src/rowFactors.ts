@@ -25,7 +25,8 @@ function tile(path: string, segments: readonly Segment[], rows: number): Segment
     if (to > end) out.push({ start: end, rows: to - end, head: 0, factors: null });
   };
   for (const segment of [...segments].sort((a, b) => a.start - b.start)) {
-    if (segment.start < end) throw new ValueError(`qkClip: row ${segment.start} of "${path}" must belong to one head, got two`);
+    if (segment.start < end)
+      throw new ValueError(`qkClip: row ${segment.start} of "${path}" must belong to one head, got two`);
     gap(segment.start);
     out.push(segment);
     end = segment.start + segment.rows;
@@ -35,16 +36,19 @@ function tile(path: string, segments: readonly Segment[], rows: number): Segment
   return out;
 }
 
-const follows = (a: Segment, b: Segment): boolean => b.rows === a.rows && b.factors === a.factors && (b.factors === null || b.head === a.head + 1);
+const follows = (a: Segment, b: Segment): boolean =>
+  b.rows === a.rows && b.factors === a.factors && (b.factors === null || b.head === a.head + 1);
 
 /** The run that starts at `at` and covers most segments; of equals, that with the shortest pattern. */
 function longestRun(segments: readonly Segment[], at: number): Run {
   let best: Run = { pattern: segments.slice(at, at + 1), count: 1 };
   for (let period = 1; period <= 3 && at + period <= segments.length; period++) {
     let covered = period;
-    while (at + covered < segments.length && follows(segments[at + covered - period]!, segments[at + covered]!)) covered++;
+    while (at + covered < segments.length && follows(segments[at + covered - period]!, segments[at + covered]!))
+      covered++;
     const count = Math.floor(covered / period);
-    if (count > 1 && count * period > best.pattern.length * best.count) best = { pattern: segments.slice(at, at + period), count };
+    if (count > 1 && count * period > best.pattern.length * best.count)
+      best = { pattern: segments.slice(at, at + period), count };
   }
   return best;
 }
