@@ -1,5 +1,5 @@
 // npm test [-- --host cpu,dawn,chromium] [vitest's own arguments]: the whole suite on every host, then the counts.
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { runNode } from "./lib/child.mjs";
 import { chromiumHost, dawnHost } from "./lib/hosts.mjs";
@@ -16,6 +16,9 @@ const find = {
   dawn: dawnHost,
   chromium: chromiumHost,
 };
+
+const cache = join(root, "node_modules/.cache/mc"); // reports and counts
+mkdirSync(cache, { recursive: true });
 
 const ci = Boolean(process.env.CI) && process.env.CI !== "false";
 const total = { passed: 0, failed: 0, skipped: 0 };
@@ -37,6 +40,7 @@ for (const name of hosts) {
   if (counts.interrupted) break;
 }
 
+writeFileSync(join(cache, "tests.json"), JSON.stringify(total));
 console.log(`\n${summary.join("\n")}\n${sentence(total)}`);
 process.exitCode = total.failed > 0 ? 1 : 0;
 
@@ -47,9 +51,7 @@ process.exitCode = total.failed > 0 ? 1 : 0;
  * @param {Record<string, string>} env
  */
 async function runHost(name, env) {
-  const folder = join(root, "node_modules/.cache/mc");
-  const report = join(folder, `tests-${name}.json`);
-  mkdirSync(folder, { recursive: true });
+  const report = join(cache, `tests-${name}.json`);
   rmSync(report, { force: true });
   const vitest = join(root, "node_modules/vitest/vitest.mjs");
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
