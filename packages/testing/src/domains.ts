@@ -40,12 +40,12 @@ export const bool: Domain = { dtype: "bool", draw: (r) => r.integer(0, 2) };
 /** Valid positions in an axis of the given length, as i32. */
 export const indicesInto = (length: number): Domain => ({ dtype: "i32", draw: (r) => r.integer(0, length) });
 
-/** Numbers that no two draws share (up to about 10,000 of them), so that sorting and maxima have no ties. */
+/** Numbers that no two draws share, so that sorting and maxima have no ties. */
 export const distinct = (): Domain => {
   const seen = new Set<number>();
   return f32((r) => {
     for (;;) {
-      const value = Math.fround(Math.round(r.normal() * 4096) / 1024);
+      const value = Math.round(r.normal() * 2 ** 20) / 2 ** 20;
       if (seen.has(value)) continue;
       seen.add(value);
       return value;

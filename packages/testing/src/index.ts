@@ -8,3 +8,4 @@ export { build, elementwise, type HostArray, hostArray, range } from "./hostArra
 export type { Comparable } from "./matchers.ts";
 export { type Random, random } from "./random.ts";
 export { type OpResult, type OpRow, testOp } from "./testOp.ts";
+export { type Graph, printGraph, randomGraph, runGraph, shrinkGraph } from "./randomGraph/generate.ts";

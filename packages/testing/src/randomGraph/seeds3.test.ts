@@ -1,0 +1,3 @@
+import { testGraphs } from "./shard.ts";
+
+testGraphs(1500, 2000);
