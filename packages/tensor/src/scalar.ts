@@ -116,7 +116,7 @@ const table: { readonly [Op in ScalarOp]: Row } = {
   floor: { type: float, ...call("Math.floor", "floor"), rounds: false, partials: zeroGradient },
   ceil: { type: float, ...call("Math.ceil", "ceil"), rounds: false, partials: zeroGradient },
   trunc: { type: float, ...call("Math.trunc", "trunc"), rounds: false, partials: zeroGradient },
-  exp: { type: float, ...call("Math.exp", "exp"), partials: (_, y) => [y] },
+  exp: { type: float, ...call("mc_exp", "exp"), partials: (_, y) => [y] },
   log: { type: float, ...call("Math.log", "log"), partials: ([a]) => [scalar.div(1, a!)] },
   sqrt: { type: float, ...call("Math.sqrt", "sqrt"), partials: (_, y) => [scalar.div(0.5, y)] },
   // d(a^-1/2) = -1/2 y^3

@@ -48,10 +48,14 @@ describe("index arithmetic", () => {
         const before = exact;
         const by = 1 + random(6);
         const v = random(3);
-        switch (random(4)) {
+        switch (random(5)) {
           case 0:
             index = addIndex(index, scaleIndex(vars[v]!, by));
             exact = (p) => before(p) + by * p[v]!;
+            break;
+          case 4: // a flipped axis
+            index = addIndex(index, addIndex(constantIndex(by * (shape[v]! - 1)), scaleIndex(vars[v]!, -by)));
+            exact = (p) => before(p) + by * (shape[v]! - 1 - p[v]!);
             break;
           case 1:
             index = divideIndex(index, by);

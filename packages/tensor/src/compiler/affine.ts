@@ -78,11 +78,15 @@ function recombine(index: Index): Index {
   return index;
 }
 
-/** Splits `index` into `by * quotient + remainder` where the remainder keeps what `by` does not divide. */
+/**
+ * Splits `index` into `by * quotient + remainder` where the remainder keeps what `by` does not divide and is never negative,
+ * so that truncating and flooring division agree on it.
+ */
 function splitIndex(index: Index, by: number): { quotient: Index; remainder: Index } {
   const whole = index.terms.filter((t) => t.coefficient % by === 0);
   const part = index.terms.filter((t) => t.coefficient % by !== 0);
-  const q = Math.floor(index.constant / by);
+  const lowest = part.reduce((low, { atom, coefficient }) => low + Math.min(0, coefficient * (atom.size - 1)), 0);
+  const q = Math.floor((index.constant + lowest) / by);
   return {
     quotient: { constant: q, terms: whole.map((t) => ({ atom: t.atom, coefficient: t.coefficient / by })) },
     remainder: { constant: index.constant - q * by, terms: part },

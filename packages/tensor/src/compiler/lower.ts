@@ -27,7 +27,7 @@ export function lower(roots: readonly Node[], device: Device): Node[] {
   };
 
   const withInputs = (node: Node, inputs: readonly Node[]): Node =>
-    inputs.every((n, i) => n === node.inputs[i]) ? node : createNode(node.kind, inputs, node.shape, node.dtype, node.device);
+    inputs.length === node.inputs.length && inputs.every((n, i) => n === node.inputs[i]) ? node : createNode(node.kind, inputs, node.shape, node.dtype, node.device);
 
   const rewrite = (node: Node): Node => {
     const inputs = node.inputs.map((n) => done.get(n)!);
@@ -57,6 +57,11 @@ export function lower(roots: readonly Node[], device: Device): Node[] {
       case "expand":
         if (sameShape(node.shape, input.shape)) return input;
         if (input.kind.kind === "expand") return intern(createNode(k, input.inputs, node.shape, node.dtype, node.device));
+        return intern(withInputs(node, inputs));
+      case "map":
+        return intern(joinPads(node, inputs, (n) => !users.has(n)) ?? withInputs(node, inputs));
+      case "pad":
+        if (sameShape(node.shape, input.shape)) return input;
         return intern(withInputs(node, inputs));
       case "reduce":
         return k.reduce === "sum" ? intern(stagedSum(withInputs(node, inputs), k.axes)) : intern(withInputs(node, inputs));
@@ -97,6 +102,29 @@ const swapsMatrix = (perm: readonly number[]): boolean => {
   const r = perm.length;
   return r >= 2 && perm[r - 1] === r - 2 && perm[r - 2] === r - 1 && perm.slice(0, -2).every((p, i) => p === i);
 };
+
+/**
+ * pad(a) + pad(b) = pad(concat(a, b)) where the two boxes lie side by side: what flows back from the pieces of a split is
+ * written in place, once, instead of added up with zeros.
+ */
+function joinPads(node: Node, inputs: readonly Node[], isOurs: (node: Node) => boolean): Node | undefined {
+  if (node.kind.kind !== "map" || node.kind.expr.op !== "add" || !node.kind.expr.args.every((a) => a.op === "arg") || inputs.length !== 2) return undefined;
+  for (const [a, b] of [inputs, [inputs[1]!, inputs[0]!]] as [Node, Node][]) {
+    if (a.kind.kind !== "pad" || b.kind.kind !== "pad") return undefined;
+    const [first, second] = [a.inputs[0]!, b.inputs[0]!];
+    const starts = a.kind.before;
+    const others = b.kind.before;
+    const axes = node.shape.flatMap((_, i) => (starts[i] !== others[i] || first.shape[i] !== second.shape[i] ? [i] : []));
+    const axis = axes[0];
+    if (axes.length !== 1 || axis === undefined || starts[axis]! + first.shape[axis]! !== others[axis]) continue;
+    const shape = first.shape.map((d, i) => (i === axis ? d + second.shape[i]! : d));
+    // pieces that were joined before stay one list
+    const pieces = [first, second].flatMap((n) => (n.kind.kind === "concat" && n.kind.axis === axis && isOurs(n) ? n.inputs : [n]));
+    const joined = createNode({ kind: "concat", axis }, pieces, shape, node.dtype, node.device);
+    return sameShape(shape, node.shape) ? joined : createNode({ kind: "pad", before: starts }, [joined], node.shape, node.dtype, node.device);
+  }
+  return undefined;
+}
 
 /** sum over n = sum over (rows of a near-square split of n), where n is long and few sums run side by side. */
 function stagedSum(node: Node, axes: readonly number[]): Node {

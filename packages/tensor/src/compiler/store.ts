@@ -84,8 +84,10 @@ export function chooseStored(outputs: readonly Node[], traits: Traits, settings:
 
   const cost = new Map<Node, number>(); // operations to compute one element from stored nodes
   const sources = new Map<Node, Set<Node>>(); // stored nodes that are read on the way
-  const sourcesOf = (n: Node): Set<Node> => (stored.has(n) ? new Set([n]) : (sources.get(n) ?? new Set()));
-  const costOf = (n: Node): number => (stored.has(n) ? 0 : (cost.get(n) ?? 0));
+  // views cost nothing and are looked through: what lies below may get stored later
+  const below = (n: Node): Node => (isView(n) && !stored.has(n) ? below(n.inputs[0]!) : n);
+  const sourcesOf = (n: Node): Set<Node> => (stored.has(below(n)) ? new Set([below(n)]) : (sources.get(below(n)) ?? new Set()));
+  const costOf = (n: Node): number => (stored.has(below(n)) ? 0 : (cost.get(below(n)) ?? 0));
   const store = (n: Node): void => {
     invariant(n.kind.kind !== "fused", "a fused node is read through pick");
     stored.add(n);
@@ -93,14 +95,14 @@ export function chooseStored(outputs: readonly Node[], traits: Traits, settings:
 
   for (const node of order) {
     const kind = node.kind.kind;
-    if (isLeaf(node) || kind === "constant" || kind === "iota" || kind === "fused") continue;
+    if (isLeaf(node) || kind === "constant" || kind === "iota" || kind === "fused" || (isView(node) && !stored.has(node))) continue;
     // too many buffers for one kernel: keep the cheapest inputs, by bytes, that bring more than one
     const limit = traits.maxBindings - 1;
     for (;;) {
       const all = new Set(node.inputs.flatMap((n) => [...sourcesOf(n)]));
       sources.set(node, all);
       if (all.size <= limit || kind === "concat" || kind === "matmul") break;
-      const candidates = node.inputs.map(viewBase).filter((n) => !stored.has(n) && sourcesOf(n).size > 1);
+      const candidates = node.inputs.map(below).filter((n) => !stored.has(n) && sourcesOf(n).size > 1);
       const cheapest = candidates.sort((a, b) => sizeOf(a.shape) - sizeOf(b.shape))[0];
       invariant(cheapest, `an element-wise op reads ${all.size} tensors, more than a kernel binds (${limit})`);
       store(cheapest);

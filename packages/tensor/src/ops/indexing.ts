@@ -67,39 +67,30 @@ const scatterAddOp = defineFused<ScatterParams>({
 });
 
 function scatterAddCpu(indices: CpuOperand, src: CpuOperand, out: CpuOperand, axis: number, size: number): void {
-  const { shape } = src;
   out.data.fill(0, out.offset, out.offset + sizeOf(out.shape));
-  const n = shape[axis]!;
-  const outer = shape.slice(0, axis);
-  const inner = shape.slice(axis + 1);
-  const walk = (dims: readonly number[], operands: readonly (readonly number[])[], visit: (at: readonly number[]) => void): void => {
-    const at = operands.map(() => 0);
-    const step = (d: number): void => {
-      if (d === dims.length) return visit(at);
-      for (let i = 0; i < dims[d]!; i++) {
-        step(d + 1);
-        operands.forEach((s, o) => {
-          at[o]! += s[d]!;
-        });
-      }
-      operands.forEach((s, o) => {
-        at[o]! -= s[d]! * dims[d]!;
-      });
-    };
-    step(0);
-  };
-  const strides = [indices.strides, src.strides, out.strides];
-  walk(outer, strides.map((s) => s.slice(0, axis)), (base) => {
-    for (let i = 0; i < n; i++) {
-      const fromIndex = indices.offset + base[0]! + i * indices.strides[axis]!;
-      const fromSrc = src.offset + base[1]! + i * src.strides[axis]!;
-      const toOut = out.offset + base[2]!;
-      walk(inner, strides.map((s) => s.slice(axis + 1)), (at) => {
-        const v = indices.data[fromIndex + at[0]!]!;
-        if (v >= 0 && v < size) out.data[toOut + v * out.strides[axis]! + at[2]!]! += src.data[fromSrc + at[1]!]!;
-      });
+  const others = src.shape.map((_, i) => i).filter((i) => i !== axis);
+  const columns = (o: CpuOperand): Int32Array => positionsOf(others.map((i) => src.shape[i]!), others.map((i) => o.strides[i]!), o.offset);
+  const [fromIndices, fromSrc, to] = [columns(indices), columns(src), columns(out)];
+  const [indexStep, srcStep, outStep] = [indices.strides[axis]!, src.strides[axis]!, out.strides[axis]!];
+  for (let n = 0; n < src.shape[axis]!; n++) {
+    for (let c = 0; c < to.length; c++) {
+      const v = indices.data[fromIndices[c]! + n * indexStep]!;
+      if (v >= 0 && v < size) out.data[to[c]! + v * outStep]! += src.data[fromSrc[c]! + n * srcStep]!;
     }
+  }
+}
+
+/** Positions of all elements of a strided box, row-major. */
+function positionsOf(shape: Shape, strides: readonly number[], offset: number): Int32Array {
+  let positions = Int32Array.of(offset);
+  shape.forEach((d, i) => {
+    const next = new Int32Array(positions.length * d);
+    positions.forEach((p, at) => {
+      for (let k = 0; k < d; k++) next[at * d + k] = p + k * strides[i]!;
+    });
+    positions = next;
   });
+  return positions;
 }
 
 /** One thread per column of `src`, adding its entries in order: deterministic, and free of atomics. */

@@ -267,22 +267,30 @@ function replay(recording: Recording, call: Call): unknown {
   });
   device.execute(plan.launches, buffers, owned.replay);
 
-  // from here on the donated tensors are gone
-  const results: Tensor[] = outputs.map((output) => {
+  // every result gets memory of its own: a copy where the plan, the caller or another result keeps the buffer
+  const handed = new Set<number>();
+  const results = new Array<Tensor>(outputs.length);
+  const copyOf = (from: Storage, like: Pick<Node, "shape" | "dtype">): Tensor => {
+    const fresh = device.allocate(like.dtype, sizeOf(like.shape));
+    device.copy(from, fresh);
+    return wrap(fresh, like);
+  };
+  const whole: [output: number, storage: Storage, moves: boolean, like: Pick<Node, "shape" | "dtype">][] = [];
+  outputs.forEach((output, i) => {
     if ("argument" in output) {
       const given = call.tensors[output.argument]!;
-      if (!donated.has(output.argument)) return given;
-      return wrap(device.transfer(storages[output.argument]!), given);
+      if (donated.has(output.argument)) whole.push([i, storages[output.argument]!, true, given]);
+      else results[i] = given;
+      return;
     }
-    const buffer = buffers[output.slot]!;
-    if (reused.has(output.slot)) return wrap(device.transfer(buffer), output.node);
-    if (owned.buffers[output.slot]) {
-      const fresh = device.allocate(output.node.dtype, sizeOf(output.node.shape));
-      device.copy(buffer, fresh);
-      return wrap(fresh, output.node);
-    }
-    return wrap(buffer, output.node);
+    const { slot, node } = output;
+    const taken = plan.slots[slot]!.role === "output" ? !owned.buffers[slot] : reused.has(slot);
+    if (taken && !handed.has(slot)) whole.push([i, buffers[slot]!, reused.has(slot), node]);
+    else results[i] = copyOf(buffers[slot]!, node);
+    handed.add(slot);
   });
+  // from here on the donated tensors are gone
+  for (const [i, storage, moves, like] of whole) results[i] = wrap(moves ? device.transfer(storage) : storage, like);
   for (const number of donated) {
     const storage = storages[number]!;
     if (storage.handle !== null) device.release(storage);

@@ -105,7 +105,7 @@ export class CpuDevice implements Device {
       const source = emitJavaScript(kernel, this.precision);
       const key = `${source}|${kernel.bindings.map((b) => b.dtype).join(",")}`;
       let known = this.executables.get(key);
-      if (!known) this.executables.set(key, (known = { label: kernel.label, code: source, run: compileLoop(source) }));
+      if (!known) this.executables.set(key, (known = { label: kernel.label, code: source, run: compileLoop(source, this.precision) }));
       return known;
     }
     const run = kernel.kind === "matmul" ? matmulKernel(kernel, this.precision) : this.fused(kernel);
@@ -135,11 +135,11 @@ export class CpuDevice implements Device {
   }
 }
 
-function compileLoop(source: string): CpuRun {
-  const make = new Function("F", "mc_erf", "mc_toI32", "mc_toU32", `"use strict"; return function kernel${source}`) as (
+function compileLoop(source: string, precision: Precision): CpuRun {
+  const make = new Function("F", "mc_exp", "mc_erf", "mc_toI32", "mc_toU32", `"use strict"; return function kernel${source}`) as (
     ...args: unknown[]
   ) => (...buffers: TypedArray[]) => void;
-  const kernel = make(Math.fround, helpers.erf, helpers.toI32, helpers.toU32);
+  const kernel = make(Math.fround, precision === "f32" ? helpers.expSingle : Math.exp, helpers.erf, helpers.toI32, helpers.toU32);
   return (buffers) => kernel(...buffers);
 }
 
