@@ -3,13 +3,15 @@
 //   x.test.ts            every host
 //   x.gpu.test.ts        dawn and chromium        x.cpu.test.ts    cpu (the CPU device itself)
 //   x.dawn.test.ts       dawn                     x.node.test.ts   cpu (needs files or processes, not a device)
+// examples and benchmarks are Node programs: their x.test.ts run in cpu only.
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 import { chromiumHost, dawnHost } from "./scripts/lib/hosts.mjs";
 
 const inherited = { ...process.env }; // before dawn() adds its driver, which is not for the browser
 const conditions = ["@mc/source", "module", "development|production"];
-const tests = (suffix: string) => `{packages/*/src,examples,benchmarks}/**/*${suffix}.test.ts`;
+const tests = (suffix: string) => `packages/*/src/**/*${suffix}.test.ts`;
+const programs = (suffix: string) => `{examples,benchmarks}/**/*${suffix}.test.ts`;
 
 export default defineConfig(async () => ({
   resolve: { conditions: [...conditions, "browser"] },
@@ -24,11 +26,11 @@ export default defineConfig(async () => ({
 
 function cpu(): TestProjectInlineConfiguration[] {
   if (!wanted("cpu")) return [];
-  const exclude = [tests(".gpu"), tests(".dawn"), "**/node_modules/**"];
+  const exclude = ["**/*.{gpu,dawn}.test.ts", "**/node_modules/**"];
   return [
     project({
       name: "cpu",
-      include: [tests("")],
+      include: [tests(""), programs("")],
       exclude,
       env: { MC_TEST_DEVICE: "cpu" },
       pool: "forks",
@@ -42,11 +44,11 @@ async function dawn(): Promise<TestProjectInlineConfiguration[]> {
   const host = await dawnHost();
   if ("missing" in host) return missing("dawn", host);
   Object.assign(process.env, host.env); // inherited by the forked workers, whose dynamic loader reads it
-  const exclude = [tests(".cpu"), tests(".node"), "**/node_modules/**"];
+  const exclude = ["**/*.{cpu,node}.test.ts", "**/node_modules/**"];
   return [
     project({
       name: "dawn",
-      include: [tests("")],
+      include: [tests(""), programs(".gpu"), programs(".dawn")],
       exclude,
       env: { MC_TEST_DEVICE: "webgpu" },
       pool: "forks",
@@ -62,7 +64,7 @@ async function chromium(): Promise<TestProjectInlineConfiguration[]> {
   if ("missing" in host) return missing("chromium", host);
   const { executablePath, args } = host;
   const env = { ...inherited, ...host.env };
-  const exclude = [tests(".cpu"), tests(".node"), tests(".dawn"), "**/node_modules/**"];
+  const exclude = ["**/*.{cpu,node,dawn}.test.ts", "**/node_modules/**"];
   return [
     project({
       name: "chromium",
