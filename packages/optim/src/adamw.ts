@@ -19,9 +19,11 @@ export interface AdamwOptions extends ScaleByAdamOptions {
  *
  * @throws ValueError if an option is out of range
  * @example
- * const optimizer = adamw({ learningRate: 1e-3, b2: 0.95, weightDecay: 0.1 });
+ * const optimizer = adamw({ learningRate: 0.1, b2: 0.95, weightDecay: 0 });
+ * let params = { w: tensor([1, 1]) };
  * let state = optimizer.init(params);
- * ({ params, state } = optimizer.update(grads, state, params));
+ * ({ params, state } = optimizer.update({ w: tensor([3, -0.2]) }, state, params));
+ * await params.w.toArray(); // [0.9, 1.1]
  * @see Loshchilov and Hutter, arXiv 1711.05101
  */
 export const adamw = (options: AdamwOptions): Optimizer => optimizer("adamw", adamwTransform(options));

@@ -1,5 +1,6 @@
 // chain.ts: transforms one after the other.
 import { ValueError } from "@mc/tensor";
+import { part } from "./paths.ts";
 import type { Context, Description, Params, State, Transform } from "./types.ts";
 
 /**
@@ -26,7 +27,7 @@ export function chain(...transforms: readonly Transform[]): Transform {
     update(updates: Params, state: State, params: Params, context: Context) {
       let current = updates;
       const states = links.map(({ transform, key }): [string, State] => {
-        const next = transform.update(current, (state[key] ?? {}) as State, params, within(context, key));
+        const next = transform.update(current, part(state, key), params, within(context, key));
         current = next.updates;
         return [key, next.state];
       });

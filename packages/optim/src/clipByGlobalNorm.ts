@@ -1,18 +1,5 @@
 // clipByGlobalNorm.ts: the length of all gradients together, and a bound on it.
-import {
-  div,
-  maximum,
-  mul,
-  sqrt,
-  square,
-  stack,
-  sum,
-  type Tensor,
-  type Tree,
-  treeLeaves,
-  treeMap,
-  ValueError,
-} from "@mc/tensor";
+import { div, maximum, mul, sqrt, square, stack, sum, type Tensor, treeLeaves, treeMap, ValueError } from "@mc/tensor";
 import type { Transform } from "./types.ts";
 
 /**
@@ -21,8 +8,8 @@ import type { Transform } from "./types.ts";
  * @throws ValueError for a tree without tensors
  * @example await globalNorm({ a: tensor([3]), b: tensor([4]) }).item(); // 5
  */
-export function globalNorm(tree: Tree<Tensor>): Tensor {
-  const leaves = [...new Set(treeLeaves(tree))];
+export function globalNorm(tree: object): Tensor {
+  const leaves = [...new Set(treeLeaves<Tensor>(tree))];
   if (leaves.length === 0) throw new ValueError("globalNorm: needs at least one tensor, got none");
   return sqrt(sum(stack(leaves.map((x) => sum(square(x))))));
 }

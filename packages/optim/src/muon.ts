@@ -31,8 +31,12 @@ export interface MuonOptions extends ScaleByMuonOptions {
  *
  * @throws ValueError if an option is out of range; at `init` and `update` for a parameter without a role
  * @example
- * const optimizer = muon({ learningRate: warmupCosine({ peak: 4e-3, warmupSteps: 20, totalSteps: 300 }), roles: model.roles });
- * console.log(String(optimizer.plan(params)));
+ * const params = { w: ones([4, 8]), gain: ones([8]) };
+ * const optimizer = muon({
+ *   learningRate: warmupCosine({ peak: 4e-3, warmupSteps: 20, totalSteps: 300 }),
+ *   roles: roles(params, { matrix: "w", norm: "gain" }),
+ * });
+ * String(optimizer.plan(params)); // a table: w on muon, gain on adamw
  * @see Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv 2502.16982
  */
 export const muon = (options: MuonOptions): Optimizer => optimizer("muon", muonTransform(options));

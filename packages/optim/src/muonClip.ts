@@ -5,7 +5,7 @@ import { learningRateAt } from "./learningRate.ts";
 import { type MuonOptions, muonTransform } from "./muon.ts";
 import { optimizer } from "./optimizer.ts";
 import type { Roles } from "./roles.ts";
-import type { Context, Optimizer } from "./types.ts";
+import type { Context, Optimizer, Params } from "./types.ts";
 
 /** Options of `muonClip`: those of `muon` and of `qkClip`. */
 export interface MuonClipOptions extends MuonOptions {
@@ -45,9 +45,15 @@ export interface MuonClipInfo {
  *
  * @throws ValueError if an option is out of range or a layer has QK-norm; at `update` if maxLogits is missing
  * @example
- * const optimizer = muonClip({ learningRate: 2e-4, tau: 100, roles: model.roles, attention: model.attentionLayout });
- * const { params, state, metrics } = optimizer.update(grads, oldState, oldParams, { maxLogits: aux.maxLogits });
- * await metrics.clippedHeads.item();
+ * const params = { q: ones([2, 4]), k: ones([2, 4]) }; // one head of two rows
+ * const rows = (path: string) => [{ path, start: 0, rows: 2 }];
+ * const optimizer = muonClip({
+ *   learningRate: 2e-4,
+ *   roles: roles(params, { matrix: "*" }),
+ *   attention: [{ layer: 0, kind: "mha", numHeads: 1, numKeyValueHeads: 1, qkNorm: false, heads: [{ query: rows("q"), key: rows("k") }] }],
+ * });
+ * const { metrics } = optimizer.update(params, optimizer.init(params), params, { maxLogits: [tensor([400])] });
+ * await metrics.gamma[0].toArray(); // [0.25]
  * @see Kimi K2, arXiv 2507.20534, section 2.1
  */
 export function muonClip({
@@ -58,7 +64,7 @@ export function muonClip({
   ...options
 }: MuonClipOptions): Optimizer<MuonClipInfo> {
   const clip = qkClip({ tau, alpha, attention, groupedQuery });
-  const constraint = (params: Parameters<typeof clip.apply>[0], context: Context) => {
+  const constraint = (params: Params, context: Context) => {
     if (!context.maxLogits) {
       throw new ValueError(
         "muonClip: update needs the largest logits of this step's forward, got none; " +

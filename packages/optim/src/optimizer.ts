@@ -7,7 +7,7 @@ import {
   reshape,
   sliceAxis,
   stack,
-  type Tensor,
+  Tensor,
   treeLeaves,
   treeMap,
   treePaths,
@@ -17,7 +17,7 @@ import {
 import { chain } from "./chain.ts";
 import { type Flat, zip } from "./paths.ts";
 import { Plan } from "./plan.ts";
-import type { Constraint, Context, Optimizer, OptimizerState, Params, State, Transform } from "./types.ts";
+import type { Constraint, Context, Extras, Optimizer, OptimizerState, Params, State, Transform } from "./types.ts";
 
 /**
  * The optimizer that adds a transform's updates to the parameters, counts the updates, and then applies a constraint.
@@ -33,6 +33,7 @@ import type { Constraint, Context, Optimizer, OptimizerState, Params, State, Tra
  *   init: () => ({}),
  *   update: (updates, state) => ({ updates: treeMap((u: Tensor) => sign(u), updates), state }),
  * }, scaleByLearningRate(1e-3)));
+ * signSgd.plan({ w: ones([2]) }).rows.length; // 1
  */
 export function optimizer<Info extends object = object>(
   name: string,
@@ -49,12 +50,12 @@ export function optimizer<Info extends object = object>(
       const state = transform.init(leaves);
       return realiseEagerly({ ...state, step: zeros([], { dtype: "i32", device: first.device }) });
     },
-    update<P extends Params>(grads: P, state: State, params: P, extras: object = {}) {
+    update<P extends object>(grads: P, state: State, params: P, extras: Extras = {}) {
       const { flat, pathOf } = uniqueLeaves(name, params);
       const step = add(stepOf(name, state), 1);
       const bare: Context = { ...extras, step: cast(step, "f32") };
       const context: Context = { ...bare, scalars: pack(transform.scalars?.(bare) ?? {}) };
-      const gradients = zip(name, flat, { gradient: grads }, (_, { gradient }) => gradient);
+      const gradients = zip(name, flat, { gradient: grads as Params }, (_, { gradient }) => gradient);
       const next = transform.update(gradients, state, flat, context);
       const added = zip(name, flat, { update: next.updates }, (p, { update }) => add(p, update));
       const { params: constrained, ...info } = constraint ? constraint(added, context) : { params: added };
@@ -81,20 +82,22 @@ export function optimizer<Info extends object = object>(
  * An optimizer whose gradients pass through a transform first. State: that of both, as in a `chain`.
  *
  * @example
- * const clipped = transformGradients(clipByGlobalNorm(1), adamw({ learningRate: 1e-3 }));
+ * const optimizer = transformGradients(clipByGlobalNorm(1), sgd({ learningRate: 1 }));
+ * const params = { w: tensor([0, 0]) };
+ * const next = optimizer.update({ w: tensor([3, 4]) }, optimizer.init(params), params);
+ * await next.params.w.toArray(); // [-0.6, -0.8]
  */
 export function transformGradients<Info extends object>(transform: Transform, inner: Optimizer<Info>): Optimizer<Info> {
   return optimizer(inner.name, chain(transform, inner.transform), inner.constraint);
 }
 
 /** Each tensor once, under the first of its paths. */
-function uniqueLeaves(name: string, params: Params): { flat: Flat; pathOf: ReadonlyMap<Tensor, string> } {
+function uniqueLeaves(name: string, params: object): { flat: Flat; pathOf: ReadonlyMap<Tensor, string> } {
   const pathOf = new Map<Tensor, string>();
-  for (const [path, leaf] of treePaths(params)) {
-    if (leaf.dtype !== "f32")
-      throw new DTypeError(
-        `${name}: parameters must be f32, got ${leaf.dtype} at "${path}"; keep other tensors out of the tree`,
-      );
+  for (const [path, leaf] of treePaths<unknown>(params)) {
+    if (!(leaf instanceof Tensor))
+      throw new ValueError(`${name}: parameters must be tensors, got ${leaf} at "${path}"`);
+    if (leaf.dtype !== "f32") throw new DTypeError(`${name}: parameters must be f32, got ${leaf.dtype} at "${path}"`);
     if (!pathOf.has(leaf)) pathOf.set(leaf, path);
   }
   if (pathOf.size === 0) throw new ValueError(`${name}: needs at least one parameter, got none`);
@@ -111,7 +114,7 @@ function pack(scalars: State): State {
 }
 
 function stepOf(name: string, state: State): Tensor {
-  const [entry] = state.step === undefined ? [] : treePaths<Tensor>(state.step);
-  if (!entry) throw new ValueError(`${name}: the state has no "step"; make it with init(params)`);
-  return entry[1];
+  const step = new Map(treePaths<Tensor>(state)).get("step");
+  if (!step) throw new ValueError(`${name}: the state has no "step"; make it with init(params)`);
+  return step;
 }

@@ -1,7 +1,7 @@
 // partition.ts: each role to its transform.
 import { type Tensor, treeMapWithPath, treePaths, ValueError } from "@mc/tensor";
 import { collect, within } from "./chain.ts";
-import type { Flat } from "./paths.ts";
+import { part } from "./paths.ts";
 import type { Role, Roles } from "./roles.ts";
 import type { Description, Params, State, Transform } from "./types.ts";
 
@@ -20,10 +20,12 @@ export interface Group {
  * @throws ValueError if a role is in two groups; at `init` and `update`, naming paths: if a parameter has no role, or its role
  * no group
  * @example
- * partition(model.roles, {
+ * const params = { w: ones([4, 8]), gain: ones([8]) };
+ * const split = partition(roles(params, { matrix: "w", norm: "gain" }), {
  *   muon: { roles: ["matrix", "experts"], transform: chain(scaleByMuon(), scaleByLearningRate(0.02)) },
  *   adamw: { roles: ["embedding", "head", "norm", "bias", "router"], transform: chain(scaleByAdam(), scaleByLearningRate(1e-3)) },
  * });
+ * const state = optimizer("split", split).init(params); // { step, muon: { ... }, adamw: { ... } }
  */
 export function partition(roles: Roles, groups: { readonly [name: string]: Group }): Transform {
   const groupOf = new Map<Role, string>();
@@ -48,7 +50,7 @@ export function partition(roles: Roles, groups: { readonly [name: string]: Group
     name: "partition",
     init(params) {
       checkCovered(params, roles, groupOf);
-      return collect(Object.entries(split(params)).map(([name, part]) => [name, groups[name]!.transform.init(part)]));
+      return collect(Object.entries(split(params)).map(([name, own]) => [name, groups[name]!.transform.init(own)]));
     },
     scalars: (context) =>
       collect(Object.entries(groups).map(([name, { transform }]) => [name, transform.scalars?.(context) ?? {}])),
@@ -56,14 +58,9 @@ export function partition(roles: Roles, groups: { readonly [name: string]: Group
       checkCovered(params, roles, groupOf);
       const old = split(params);
       const done: Record<string, Tensor> = {};
-      const states = Object.entries(split(updates)).map(([name, part]): [string, State] => {
-        const next = groups[name]!.transform.update(
-          part,
-          (state[name] ?? {}) as State,
-          old[name] as Flat,
-          within(context, name),
-        );
-        Object.assign(done, next.updates);
+      const states = Object.entries(split(updates)).map(([name, own]): [string, State] => {
+        const next = groups[name]!.transform.update(own, part(state, name), old[name]!, within(context, name));
+        for (const [path, leaf] of treePaths(next.updates)) done[path] = leaf;
         return [name, next.state];
       });
       return { updates: treeMapWithPath((path, _: Tensor) => done[path] as Tensor, updates), state: collect(states) };
@@ -71,9 +68,9 @@ export function partition(roles: Roles, groups: { readonly [name: string]: Group
     describe(params) {
       checkCovered(params, roles, groupOf);
       const all = new Map<string, Description>();
-      for (const [name, part] of Object.entries(split(params))) {
-        const inner = groups[name]!.transform.describe?.(part);
-        for (const path of Object.keys(part))
+      for (const [name, own] of Object.entries(split(params))) {
+        const inner = groups[name]!.transform.describe?.(own);
+        for (const path of Object.keys(own))
           all.set(path, { role: roles[path]!.role, optimizer: name, ...inner?.get(path) });
       }
       return all;
@@ -82,13 +79,9 @@ export function partition(roles: Roles, groups: { readonly [name: string]: Group
 }
 
 function checkCovered(params: Params, roles: Roles, groupOf: ReadonlyMap<Role, string>): void {
-  const list = (paths: readonly string[]): string => paths.map((path) => `"${path}"`).join(", ");
-  const paths = new Set(treePaths(params).map(([path]) => path));
-  const bare = [...paths].filter((path) => roles[path] === undefined);
-  if (bare.length > 0) throw new ValueError(`partition: every parameter needs a role, got none for ${list(bare)}`);
-  const stray = [...paths].filter((path) => !groupOf.has(roles[path]!.role));
-  if (stray.length > 0)
-    throw new ValueError(
-      `partition: every role needs a group, got none for ${stray.map((path) => `"${path}" (${roles[path]!.role})`).join(", ")}`,
-    );
+  const paths = treePaths(params).map(([path]) => path);
+  const bare = paths.flatMap((path) => (roles[path] === undefined ? [`"${path}"`] : []));
+  if (bare.length > 0) throw new ValueError(`partition: every parameter needs a role, got none for ${bare.join(", ")}`);
+  const stray = paths.flatMap((path) => (groupOf.has(roles[path]!.role) ? [] : [`"${path}" (${roles[path]!.role})`]));
+  if (stray.length > 0) throw new ValueError(`partition: every role needs a group, got none for ${stray.join(", ")}`);
 }

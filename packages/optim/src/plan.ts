@@ -28,8 +28,8 @@ export interface PlanRow {
  * Which parameter goes where.
  *
  * @example
- * const plan = optimizer.plan(params);
- * plan.rows.filter((row) => row.optimizer === "muon").length;
+ * const plan = muon({ learningRate: 0.02 }).plan({ w: ones([4, 8]) });
+ * plan.rows.filter((row) => row.optimizer === "muon").length; // 1
  * String(plan); // a table and a line of totals
  */
 export class Plan {

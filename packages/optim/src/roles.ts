@@ -1,5 +1,5 @@
 // roles.ts: what each parameter is, so that no optimizer guesses from a name or a rank.
-import { type Tensor, type Tree, treePaths, ValueError } from "@mc/tensor";
+import { type Tensor, treePaths, ValueError } from "@mc/tensor";
 
 /** All roles. */
 export const roleNames = ["matrix", "experts", "embedding", "head", "norm", "bias", "router"] as const;
@@ -38,14 +38,15 @@ export type RolePatterns = { readonly [role in Role]?: RolePattern | readonly Ro
  *
  * @throws ValueError naming the paths that no pattern or more than one matches, or a pattern that matches nothing
  * @example
+ * const params = { embed: ones([9, 4]), layers: [{ norm: ones([4]), qkv: ones([12, 4]), wo: ones([4, 4]) }], head: ones([9, 4]) };
  * roles(params, {
  *   matrix: ["layers.*.w*", { path: "layers.*.qkv", blocks: 3 }],
  *   embedding: "embed",
  *   head: "head",
- *   norm: "**.norm*",
+ *   norm: "**.norm",
  * });
  */
-export function roles(params: Tree<Tensor>, patterns: RolePatterns): Roles {
+export function roles(params: object, patterns: RolePatterns): Roles {
   const rules = roleNames.flatMap((role) =>
     [patterns[role] ?? []].flat().map((pattern) => {
       const { path, blocks } = typeof pattern === "string" ? { path: pattern, blocks: undefined } : pattern;
@@ -59,7 +60,7 @@ export function roles(params: Tree<Tensor>, patterns: RolePatterns): Roles {
   const out: Record<string, RoleSpec> = {};
   const left: string[] = [];
   const twice: string[] = [];
-  for (const [path, leaf] of treePaths(params)) {
+  for (const [path, leaf] of treePaths<Tensor>(params)) {
     const matching = rules.filter((rule) => rule.matcher.test(path));
     for (const rule of matching) rule.used = true;
     const [rule, second] = matching;

@@ -1,7 +1,7 @@
 // scaleByAdam.ts: the direction of Adam.
 import { add, div, exp, greater, maximum, mul, neg, reciprocal, sqrt, sub, type Tensor, where } from "@mc/tensor";
 import { checkFraction, checkNotNegative } from "./checks.ts";
-import { zerosOf, zip } from "./paths.ts";
+import { part, zerosOf, zip } from "./paths.ts";
 import type { Context, Transform } from "./types.ts";
 
 /** Options of `scaleByAdam`. */
@@ -37,9 +37,13 @@ export function scaleByAdam({ b1 = 0.9, b2 = 0.999, eps = 1e-8, amsgrad = false 
     scalars,
     init: (params) => ({ m: zerosOf(params), v: zerosOf(params), ...(amsgrad && { vMax: zerosOf(params) }) }),
     update(updates, state, _params, context) {
-      const m = zip("scaleByAdam", updates, { m: state.m }, (g, { m }) => add(mul(m, b1), mul(g, 1 - b1)));
-      const v = zip("scaleByAdam", updates, { v: state.v }, (g, { v }) => add(mul(v, b2), mul(mul(g, g), 1 - b2)));
-      const vMax = amsgrad ? zip("scaleByAdam", v, { vMax: state.vMax }, (v, { vMax }) => maximum(vMax, v)) : v;
+      const m = zip("scaleByAdam", updates, { m: part(state, "m") }, (g, { m }) => add(mul(m, b1), mul(g, 1 - b1)));
+      const v = zip("scaleByAdam", updates, { v: part(state, "v") }, (g, { v }) =>
+        add(mul(v, b2), mul(mul(g, g), 1 - b2)),
+      );
+      const vMax = amsgrad
+        ? zip("scaleByAdam", v, { vMax: part(state, "vMax") }, (v, { vMax }) => maximum(vMax, v))
+        : v;
       const { c1, c2 } = (context.scalars ?? scalars(context)) as ReturnType<typeof scalars>;
       const direction = zip("scaleByAdam", m, { v: vMax }, (m, { v }) => div(mul(m, c1), add(mul(sqrt(v), c2), eps)));
       return { updates: direction, state: { m, v, ...(amsgrad && { vMax }) } };

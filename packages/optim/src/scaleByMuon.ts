@@ -3,7 +3,7 @@ import { type Tensor, treeMapWithPath, ValueError } from "@mc/tensor";
 import { batchesOf, mapBlocks } from "./blocks.ts";
 import { checkFraction } from "./checks.ts";
 import { type NewtonSchulzSchedule, newtonSchulz, resolveSchedule } from "./newtonSchulz.ts";
-import { zerosOf } from "./paths.ts";
+import { part, zerosOf } from "./paths.ts";
 import type { BlockPlan } from "./plan.ts";
 import type { Roles } from "./roles.ts";
 import { accumulate } from "./trace.ts";
@@ -68,7 +68,7 @@ export function scaleByMuon({
       return { momentum: zerosOf(params) };
     },
     update(updates, state) {
-      const { momentum, direction } = accumulate("scaleByMuon", updates, state.momentum, mu, nesterov);
+      const { momentum, direction } = accumulate("scaleByMuon", updates, part(state, "momentum"), mu, nesterov);
       const batches = batchesOf("scaleByMuon", updates, roles);
       const O = mapBlocks(direction, batches, (X) => newtonSchulz(X, { schedule, normFactor }), scaleOf);
       return { updates: treeMapWithPath((path, _: Tensor) => O[path]!, updates), state: { momentum } };

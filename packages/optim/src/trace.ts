@@ -1,7 +1,7 @@
 // trace.ts: momentum.
 import { add, mul } from "@mc/tensor";
 import { checkFraction } from "./checks.ts";
-import { zerosOf, zip } from "./paths.ts";
+import { part, zerosOf, zip } from "./paths.ts";
 import type { Params, Transform } from "./types.ts";
 
 /** Options of `trace`. */
@@ -25,7 +25,7 @@ export function trace({ momentum: mu = 0.9, nesterov = false }: TraceOptions = {
     name: "trace",
     init: (params) => ({ momentum: zerosOf(params) }),
     update(updates, state) {
-      const { momentum, direction } = accumulate("trace", updates, state.momentum, mu, nesterov);
+      const { momentum, direction } = accumulate("trace", updates, part(state, "momentum"), mu, nesterov);
       return { updates: direction, state: { momentum } };
     },
   };
@@ -35,7 +35,7 @@ export function trace({ momentum: mu = 0.9, nesterov = false }: TraceOptions = {
 export function accumulate(
   op: string,
   updates: Params,
-  old: Params | undefined,
+  old: Params,
   mu: number,
   nesterov: boolean,
 ): { momentum: Params; direction: Params } {

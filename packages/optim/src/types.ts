@@ -43,7 +43,7 @@ export interface Description {
 
 /**
  * The building block: a pair of pure functions that turn gradients into updates. Updates have the tree of the parameters.
- * State is read by path, so a state restored from a checkpoint needs the right names only, not the same nesting.
+ * State is read by path: restored from a checkpoint it needs the right names, not the same nesting.
  */
 export interface Transform {
   /** Names the transform's state within a `chain`, and the transform in errors. */
@@ -76,9 +76,11 @@ export interface Optimizer<Info extends object = object> {
   readonly constraint?: Constraint<Info>;
   /**
    * The state before the first update.
+   *
+   * @param params tree of f32 tensors
    * @throws DTypeError for a parameter that is not f32, ValueError for a parameter without a role where roles are used
    */
-  init(params: Params): OptimizerState;
+  init(params: object): OptimizerState;
   /**
    * One step: parameters and state after it. Donate both to a compiled step and they are updated in place; outside of one, the
    * results start computing at once, so that loops do not grow.
@@ -88,12 +90,12 @@ export interface Optimizer<Info extends object = object> {
    * @param grads gradients, with the tree of `params`
    * @throws ValueError if a gradient or a piece of state is missing, ShapeError if it has another shape than its parameter
    */
-  update<P extends Params>(
+  update<P extends object>(
     grads: P,
     state: State,
     params: P,
     extras?: Extras,
   ): { params: P; state: OptimizerState } & Info;
   /** Which parameter goes where, in how many blocks, with which scale: data that prints as a table. */
-  plan(params: Params): Plan;
+  plan(params: object): Plan;
 }

@@ -1,16 +1,5 @@
 // qkClip.ts: QK-Clip, a constraint on the new parameters that keeps attention logits at or below tau.
-import {
-  cast,
-  concat,
-  reshape,
-  sliceAxis,
-  sum,
-  type Tensor,
-  type Tree,
-  treeMap,
-  treePaths,
-  ValueError,
-} from "@mc/tensor";
+import { cast, concat, reshape, sliceAxis, sum, type Tensor, treeMap, treePaths, ValueError } from "@mc/tensor";
 import { headFactors } from "./gamma.ts";
 import { type AttentionLayout, checkLayout, type RowRange, sharesKeys } from "./layout.ts";
 import { type Segment, scaleRows } from "./rowFactors.ts";
@@ -52,7 +41,7 @@ export interface QkClip {
    * @param maxLogits per layer f32 [numHeads]: largest scaled, mask-visible softmax input over the whole batch
    * @throws ValueError if a layer's maxima or a parameter is missing, or shapes do not fit the layout
    */
-  apply<P extends Tree<Tensor>>(params: P, maxLogits: readonly Tensor[]): QkClipResult<P>;
+  apply<P extends object>(params: P, maxLogits: readonly Tensor[]): QkClipResult<P>;
 }
 
 /**
@@ -81,8 +70,8 @@ export function qkClip({ tau, alpha = 0.5, attention, groupedQuery = "query" }: 
   for (const layout of attention) checkLayout(layout);
 
   return {
-    apply<P extends Tree<Tensor>>(params: P, maxLogits: readonly Tensor[]): QkClipResult<P> {
-      const weights = new Map(treePaths(params));
+    apply<P extends object>(params: P, maxLogits: readonly Tensor[]): QkClipResult<P> {
+      const weights = new Map(treePaths<Tensor>(params));
       const segments = new Map<string, Segment[]>();
       const collect = (ranges: readonly RowRange[], head: number, factors: Tensor): void => {
         for (const { path, start, rows } of ranges) {
