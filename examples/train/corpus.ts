@@ -38,17 +38,11 @@ export const tokenizer = byteTokenizer();
 export function loadCorpus({ text, context, batch }: Pick<TrainOptions, "text" | "context" | "batch">): Corpus {
   const name = text ?? "World Factbook";
   const documents = (text === undefined ? loadFactbook() : loadTextFile(text)).map(tokenizer.encodeDocument);
-  const tokens = count(documents);
   const needed = batch * context;
-  const tooShort = (got: number) =>
-    new UsageError(
-      `${text === undefined ? "--context" : "--text"}: a batch of ${batch} sequences of ${context} bytes needs ${needed} bytes ` +
-        `to train on, and more to validate on, but ${name} is too short: it has ${got}`,
-    );
-  if (documents.length < 2) throw tooShort(tokens);
-  const validationFraction = Math.min(VALIDATION_FRACTION, LARGEST_VALIDATION / tokens);
+  if (documents.length < 2 || count(documents) <= needed) throw tooShort(name, needed, documents);
+  const validationFraction = Math.min(VALIDATION_FRACTION, LARGEST_VALIDATION / count(documents));
   const { train, validation } = splitDocuments(documents, { validationFraction, seed: SPLIT_SEED });
-  if (count(train) < needed) throw tooShort(count(train));
+  if (count(train) < needed) throw tooShort(name, needed, train);
   return {
     name,
     documents: { train, validation },
@@ -58,6 +52,13 @@ export function loadCorpus({ text, context, batch }: Pick<TrainOptions, "text" |
     },
     baselines: [1, 2].map((order) => ngramBaseline(train, validation, { order })),
   };
+}
+
+function tooShort(name: string, needed: number, documents: readonly Int32Array[]): UsageError {
+  return new UsageError(
+    `--text: ${name} is too short: a batch (--batch times --context) needs ${needed} bytes to train on, and validation some more, ` +
+      `got ${count(documents)}`,
+  );
 }
 
 /** Tokens in all documents. */

@@ -1,7 +1,7 @@
 // evaluate.ts: the loss on text that the model has not seen.
 import { orderedBatches, type Sequences, toTensors } from "@mc/data";
-import { compile, type Device, type Tensor } from "@mc/tensor";
 import type { Transformer, TransformerParams } from "@mc/nn";
+import { compile, type Device, type Tensor } from "@mc/tensor";
 
 /** Options of `evaluate`. */
 export interface EvaluateOptions {

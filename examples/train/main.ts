@@ -11,7 +11,6 @@ try {
 } catch (error) {
   // Mistakes of the command line, and what can go wrong with a device or a run, need no stack.
   if (!(error instanceof UsageError || error instanceof DivergedError || error instanceof DeviceError)) throw error;
-  const hint = error instanceof UsageError ? "; --help shows the options" : "";
-  process.stderr.write(`error: ${error.message}${hint}\n`);
+  process.stderr.write(`error: ${error.message}\n`);
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }

@@ -62,7 +62,7 @@ export function parseOptions(
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return { help };
-    throw new UsageError(error.message.replace(/^error: /, ""));
+    throw new UsageError(`${error.message.replace(/^error: /, "")}\n--help shows the options`);
   }
 
   const given = command.opts<Omit<TrainOptions, "learningRate" | "out"> & Partial<TrainOptions>>();

@@ -2,9 +2,9 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { valueAndGrad } from "@mc/autograd";
 import { type Batch, toTensors } from "@mc/data";
+import type { Transformer, TransformerParams } from "@mc/nn";
 import { globalNorm, type MuonClipInfo, type Optimizer, type Schedule } from "@mc/optim";
 import { cast, compile, type Device, type Tensor, zeros } from "@mc/tensor";
-import type { Transformer, TransformerParams } from "@mc/nn";
 import { packMetrics, type StepMetrics, unpackMetrics } from "./metrics.ts";
 
 /** What a training run needs. */

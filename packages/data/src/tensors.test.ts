@@ -1,12 +1,13 @@
-import { connect } from "@mc/tensor";
-import { beforeAll, describe, expect, test } from "vitest";
+import { add } from "@mc/tensor";
+import { oracleDevice, testDevice } from "@mc/testing";
+import { describe, expect, test } from "vitest";
 import { orderedBatches } from "./batches.ts";
 import { packDocuments } from "./packing.ts";
 import { toTensors } from "./tensors.ts";
 
-describe("toTensors(batch, { device, fields })", () => {
-  beforeAll(() => connect({ device: "cpu" }));
+await testDevice();
 
+describe("toTensors(batch, { device, fields })", () => {
   const sequences = packDocuments([Int32Array.of(5, 6, 7, 8), Int32Array.of(9)], { length: 3 });
   const [batch] = [...orderedBatches(sequences, { batchSize: 2 })];
 
@@ -14,9 +15,9 @@ describe("toTensors(batch, { device, fields })", () => {
     const tensors = toTensors(batch!);
     expect(Object.keys(tensors)).toEqual(["inputs", "labels"]);
     expect(tensors.inputs.dtype).toBe("i32");
-    expect(await tensors.inputs.toArray()).toEqual([
-      [5, 6, 7],
-      [8, 9, 0],
+    expect(await add(tensors.inputs, 1).toArray()).toEqual([
+      [6, 7, 8],
+      [9, 10, 1],
     ]);
     expect(await tensors.labels.toArray()).toEqual([
       [6, 7, 8],
@@ -25,7 +26,7 @@ describe("toTensors(batch, { device, fields })", () => {
   });
 
   test("gives the arrays that are asked for, on the device that is asked for", async () => {
-    const device = await connect({ device: "cpu", precision: "f64", setDefault: false });
+    const device = await oracleDevice();
     const tensors = toTensors(batch!, { device, fields: ["documents", "positions"] });
     expect(tensors.positions.device).toBe(device);
     expect(await tensors.documents.toArray()).toEqual([

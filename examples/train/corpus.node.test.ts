@@ -23,11 +23,15 @@ describe("loadCorpus(options)", () => {
     const path = join(folder, "short.txt");
     writeFileSync(path, "Some words. ".repeat(50));
     expect(() => loadCorpus({ text: path, context: 128, batch: 8 })).toThrow(UsageError);
-    expect(() => loadCorpus({ text: path, context: 128, batch: 8 })).toThrow(`${path} is too short: it has 601`);
+    expect(() => loadCorpus({ text: path, context: 128, batch: 8 })).toThrow(`${path} is too short`);
     writeFileSync(path, "Some words. ".repeat(300));
-    expect(() => loadCorpus({ text: path, context: 512, batch: 8 })).toThrow("needs 4096 bytes to train on");
+    expect(() => loadCorpus({ text: path, context: 512, batch: 8 })).toThrow(
+      "needs 4096 bytes to train on, and validation some more, got 3",
+    );
     const { documents } = loadCorpus({ text: path, context: 16, batch: 8 });
-    expect(count(documents.train) + count(documents.validation)).toBe(3600 + 3);
+    expect(count(documents.train) + count(documents.validation)).toBe(
+      3600 + documents.train.length + documents.validation.length,
+    );
   });
 
   test("measures on no more than about 150,000 bytes of a long text", () => {
