@@ -1,5 +1,5 @@
 import { type AttentionLayout, qkClip } from "@mc/qkclip";
-import { type Tensor, tensor, treePaths, zeros } from "@mc/tensor";
+import { compile, explain, type Tensor, tensor, treePaths, zeros } from "@mc/tensor";
 import { testDevice } from "@mc/testing";
 import { describe, expect, test } from "vitest";
 import { adamw } from "./adamw.ts";
@@ -8,6 +8,7 @@ import { muonClip } from "./muonClip.ts";
 import type { Roles } from "./roles.ts";
 import { linear } from "./schedules.ts";
 import { sgd } from "./sgd.ts";
+import type { OptimizerState } from "./types.ts";
 
 await testDevice();
 
@@ -55,6 +56,41 @@ describe("muonClip", () => {
     expect(await metrics.nonFiniteHeads.item()).toBe(0);
     await expect(metrics.gamma[0] as Tensor).toBeAllClose([0.25, 1]);
     expect(await metrics.learningRate.item()).toBeCloseTo(0.09, 6);
+  });
+
+  test("compiled and donated equals uncompiled", async () => {
+    const rule = muonClip({ learningRate: linear({ from: 0.1, to: 0, steps: 10 }), tau: 4, roles, attention });
+    type Step = {
+      params: ReturnType<typeof makeParams>;
+      state: OptimizerState;
+      grads: ReturnType<typeof makeParams>;
+      S: Tensor;
+    };
+    const run = ({ params, state, grads, S }: Step) => rule.update(grads, state, params, { maxLogits: [S] });
+    const step = compile(run, { donate: ["params", "state"] });
+    const start = () => ({ params: makeParams(), state: rule.init(makeParams()) });
+    let [compiled, plain] = [start(), start()];
+    for (let i = 0; i < 5; i++) {
+      const given = { grads: makeParams(10 + i), S: tensor([3 * i, 20 - 4 * i]) };
+      const [a, b] = [step({ ...compiled, ...given }), run({ ...plain, ...given })];
+      await expect(a.metrics.gamma[0] as Tensor).toBeAllClose(b.metrics.gamma[0] as Tensor);
+      expect(await a.metrics.clippedHeads.item()).toBe(await b.metrics.clippedHeads.item());
+      [compiled, plain] = [a, b];
+    }
+    for (const [path, leaf] of treePaths<Tensor>(plain.params)) {
+      const other = new Map(treePaths<Tensor>(compiled.params)).get(path) as Tensor;
+      await expect(other, path).toBeAllClose(leaf, { rtol: 1e-4, atol: 1e-5 });
+    }
+  });
+
+  test("adds no pass over the weights: a kernel a layer for the factors, and one for each number that it reports", () => {
+    const params = makeParams();
+    const options = { learningRate: 0.1, roles };
+    const [plain, clipping] = [muon(options), muonClip({ ...options, attention })];
+    const state = plain.init(params);
+    const without = explain((_: Tensor) => plain.update(params, state, params), tensor([1, 2]));
+    const clipped = explain((S: Tensor) => clipping.update(params, state, params, { maxLogits: [S] }), tensor([1, 2]));
+    expect(clipped.kernels.length - without.kernels.length).toBe(1 + 3);
   });
 
   test("reports the rate that was passed in, and a constant one", async () => {
