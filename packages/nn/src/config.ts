@@ -96,16 +96,33 @@ export interface ResolvedTransformerConfig {
  * @example resolveConfig({ vocabSize: 256, hiddenSize: 64, numLayers: 2, attention: { numHeads: 4 } }).feedForward.intermediateSize // 176
  */
 export function resolveConfig(config: TransformerConfig): ResolvedTransformerConfig {
-  const { vocabSize, hiddenSize, numLayers, tiedHead = false, dropout = 0, initStd = 0.02, muonBlocks = "matrix" } = config;
-  for (const [name, value] of Object.entries({ vocabSize, hiddenSize, numLayers })) checkPositive("transformer", name, value);
-  const { numHeads, numKeyValueHeads = numHeads, headDim = hiddenSize / numHeads, bias = false, qkNorm = false } = config.attention;
+  const {
+    vocabSize,
+    hiddenSize,
+    numLayers,
+    tiedHead = false,
+    dropout = 0,
+    initStd = 0.02,
+    muonBlocks = "matrix",
+  } = config;
+  for (const [name, value] of Object.entries({ vocabSize, hiddenSize, numLayers }))
+    checkPositive("transformer", name, value);
+  const {
+    numHeads,
+    numKeyValueHeads = numHeads,
+    headDim = hiddenSize / numHeads,
+    bias = false,
+    qkNorm = false,
+  } = config.attention;
   if (!Number.isInteger(headDim)) {
     throw new ValueError(
       `transformer: attention.numHeads must divide hiddenSize, got ${numHeads} heads for width ${hiddenSize}; choose another number of heads or set attention.headDim`,
     );
   }
   const kind = config.feedForward?.kind ?? "swiglu";
-  const intermediateSize = config.feedForward?.intermediateSize ?? (kind === "gelu" ? 4 * hiddenSize : Math.ceil((8 * hiddenSize) / 3 / 16) * 16);
+  const intermediateSize =
+    config.feedForward?.intermediateSize ??
+    (kind === "gelu" ? 4 * hiddenSize : Math.ceil((8 * hiddenSize) / 3 / 16) * 16);
   const norm = config.norm?.kind ?? "rmsnorm";
   const positions = config.positions?.kind ?? "rope";
   const maxPositions = config.positions?.maxPositions;
@@ -118,10 +135,26 @@ export function resolveConfig(config: TransformerConfig): ResolvedTransformerCon
     vocabSize,
     hiddenSize,
     numLayers,
-    attention: { numHeads, numKeyValueHeads, headDim, bias: typeof bias === "boolean" ? { qkv: bias, output: bias } : bias, qkNorm },
-    feedForward: { kind, intermediateSize, bias: config.feedForward?.bias ?? false, approximate: config.feedForward?.approximate ?? "none" },
+    attention: {
+      numHeads,
+      numKeyValueHeads,
+      headDim,
+      bias: typeof bias === "boolean" ? { qkv: bias, output: bias } : bias,
+      qkNorm,
+    },
+    feedForward: {
+      kind,
+      intermediateSize,
+      bias: config.feedForward?.bias ?? false,
+      approximate: config.feedForward?.approximate ?? "none",
+    },
     norm: { kind: norm, eps: config.norm?.eps ?? (norm === "rmsnorm" ? 1e-6 : 1e-5) },
-    positions: { kind: positions, maxPositions, theta: config.positions?.theta ?? 10000, pairing: config.positions?.pairing ?? "half" },
+    positions: {
+      kind: positions,
+      maxPositions,
+      theta: config.positions?.theta ?? 10000,
+      pairing: config.positions?.pairing ?? "half",
+    },
     tiedHead,
     dropout,
     initStd,

@@ -1,6 +1,5 @@
-import { grad } from "@mc/autograd";
-import { checkGrads } from "@mc/autograd";
-import { normal, key, ones, sum, mul, tensor, type Tensor, zeros } from "@mc/tensor";
+import { checkGrads, grad } from "@mc/autograd";
+import { key, mul, normal, ones, sum, type Tensor, tensor, zeros } from "@mc/tensor";
 import { domains, hostArray, oracleDevice, sharedTestDevice, testOp } from "@mc/testing";
 import { beforeAll, describe, expect, test } from "vitest";
 import { crossEntropy } from "./crossEntropy.ts";
@@ -32,7 +31,9 @@ describe("crossEntropy", () => {
     const some = crossEntropy(logits, i32([1, -100, 3, -100]));
     const kept = tensor([[...(await logits.data()).slice(0, 5)], [...(await logits.data()).slice(10, 15)]]);
     expect(await some.item()).toBeCloseTo(await crossEntropy(kept, i32([1, 3])).item(), 6);
-    const gradient = (await grad((x: Tensor) => crossEntropy(x, i32([1, -100, 3, -100])))(logits).toArray()) as number[][];
+    const gradient = (await grad((x: Tensor) => crossEntropy(x, i32([1, -100, 3, -100])))(
+      logits,
+    ).toArray()) as number[][];
     expect(gradient[1]).toEqual([0, 0, 0, 0, 0]);
     expect(gradient[3]).toEqual([0, 0, 0, 0, 0]);
     expect(gradient[0]!.reduce((s, g) => s + g, 0)).toBeCloseTo(0, 6);
@@ -42,7 +43,9 @@ describe("crossEntropy", () => {
     expect(await crossEntropy(zeros([2, 3]), i32([0, 1]), { ignoreLabel: 0 }).item()).toBeCloseTo(Math.log(3), 6);
     const ignored = i32([-100, -100]);
     expect(await crossEntropy(ones([2, 3]), ignored).item()).toBe(0);
-    await expect(grad((x: Tensor) => crossEntropy(x, ignored))(ones([2, 3]))).toBeAllClose(new Float32Array(6), { atol: 0 });
+    await expect(grad((x: Tensor) => crossEntropy(x, ignored))(ones([2, 3]))).toBeAllClose(new Float32Array(6), {
+      atol: 0,
+    });
   });
 
   test("stays finite for logits of 1e4, and is NaN for a label outside the vocabulary", async () => {

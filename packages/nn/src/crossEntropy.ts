@@ -1,7 +1,26 @@
 // crossEntropy.ts: the loss of a classifier over its logits.
 import {
-  add, cast, defineFused, equal, exp, expandDims, greaterEqual, iota, less, logicalAnd, logsumexp, maximum, mul, notEqual, reshape,
-  ShapeError, sub, sum, div, type Tensor, where,
+  add,
+  cast,
+  defineFused,
+  div,
+  equal,
+  exp,
+  expandDims,
+  greaterEqual,
+  iota,
+  less,
+  logicalAnd,
+  logsumexp,
+  maximum,
+  mul,
+  notEqual,
+  reshape,
+  ShapeError,
+  sub,
+  sum,
+  type Tensor,
+  where,
 } from "@mc/tensor";
 import { formatShape } from "./check.ts";
 
@@ -24,7 +43,9 @@ export interface CrossEntropyOptions {
 export function crossEntropy(logits: Tensor, labels: Tensor, { ignoreLabel = -100 }: CrossEntropyOptions = {}): Tensor {
   const lead = logits.shape.slice(0, -1);
   if (logits.ndim < 1 || formatShape(lead) !== formatShape(labels.shape)) {
-    throw new ShapeError(`crossEntropy: labels must have the shape of the logits without the last axis, got ${formatShape(logits.shape)} and ${formatShape(labels.shape)}`);
+    throw new ShapeError(
+      `crossEntropy: labels must have the shape of the logits without the last axis, got ${formatShape(logits.shape)} and ${formatShape(labels.shape)}`,
+    );
   }
   const flat = reshape(labels, [-1]);
   const [nll] = negativeLogLikelihood([reshape(logits, [-1, logits.shape.at(-1)!]), flat], { ignoreLabel }) as [Tensor];

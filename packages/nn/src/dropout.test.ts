@@ -23,5 +23,6 @@ test("dropout(key, x, rate) depends on the key alone", async () => {
 test("dropout(key, x, 0) is x, and rates outside [0, 1) are refused", () => {
   const x = ones([2]);
   expect(dropout(key(1), x, 0)).toBe(x);
-  for (const rate of [1, -0.1, Number.NaN]) expect(() => dropout(key(1), x, rate)).toThrow(`dropout: rate must be in [0, 1), got ${rate}`);
+  for (const rate of [1, -0.1, Number.NaN])
+    expect(() => dropout(key(1), x, rate)).toThrow(`dropout: rate must be in [0, 1), got ${rate}`);
 });

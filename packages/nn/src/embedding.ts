@@ -1,5 +1,5 @@
 // embedding.ts: a table of vectors, looked up by number.
-import { foldIn, normal, take, type Tensor } from "@mc/tensor";
+import { foldIn, normal, type Tensor, take } from "@mc/tensor";
 import { checkPositive } from "./check.ts";
 import type { Layer } from "./layer.ts";
 
@@ -25,7 +25,11 @@ export interface EmbeddingOptions {
  * const table = embedding({ numEmbeddings: 256, features: 8 });
  * table.apply(table.init(key(1)), tensor([[1, 2, 3]], { dtype: "i32" })); // shape [1, 3, 8]
  */
-export function embedding({ numEmbeddings, features, std = 0.02 }: EmbeddingOptions): Layer<EmbeddingParams, [ids: Tensor], Tensor> {
+export function embedding({
+  numEmbeddings,
+  features,
+  std = 0.02,
+}: EmbeddingOptions): Layer<EmbeddingParams, [ids: Tensor], Tensor> {
   checkPositive("embedding", "numEmbeddings", numEmbeddings);
   checkPositive("embedding", "features", features);
   return {

@@ -1,7 +1,7 @@
 // feedForward.ts: the two kinds of MLP in a transformer layer.
 import { foldIn, gelu, mul, silu, split, type Tensor } from "@mc/tensor";
 import { blocksOf, joinRoles, type Layer } from "./layer.ts";
-import { linear, type LinearParams } from "./linear.ts";
+import { type LinearParams, linear } from "./linear.ts";
 
 /** Parameters of `swigluMlp`. */
 export type SwigluParams = {
@@ -41,10 +41,21 @@ export interface MlpOptions {
  * const mlp = swigluMlp({ features: 8, intermediateSize: 16 });
  * mlp.apply(mlp.init(key(1)), ones([2, 8])); // shape [2, 8]
  */
-export function swigluMlp({ features, intermediateSize, bias = false, std, outputStd }: MlpOptions): Layer<SwigluParams, [x: Tensor], Tensor> {
+export function swigluMlp({
+  features,
+  intermediateSize,
+  bias = false,
+  std,
+  outputStd,
+}: MlpOptions): Layer<SwigluParams, [x: Tensor], Tensor> {
   const blocks = blocksOf([intermediateSize, intermediateSize]);
   const gateUp = linear({ inFeatures: features, outFeatures: 2 * intermediateSize, bias, blocks, ...(std && { std }) });
-  const down = linear({ inFeatures: intermediateSize, outFeatures: features, bias, ...(outputStd && { std: outputStd }) });
+  const down = linear({
+    inFeatures: intermediateSize,
+    outFeatures: features,
+    bias,
+    ...(outputStd && { std: outputStd }),
+  });
   return {
     init: (key) => ({ gateUp: gateUp.init(foldIn(key, 0)), down: down.init(foldIn(key, 1)) }),
     apply: (params, x) => {
@@ -68,9 +79,21 @@ export interface GeluMlpOptions extends MlpOptions {
  * const mlp = geluMlp({ features: 8, intermediateSize: 32, approximate: "tanh" });
  * mlp.apply(mlp.init(key(1)), ones([2, 8])); // shape [2, 8]
  */
-export function geluMlp({ features, intermediateSize, bias = false, std, outputStd, approximate = "none" }: GeluMlpOptions): Layer<GeluParams, [x: Tensor], Tensor> {
+export function geluMlp({
+  features,
+  intermediateSize,
+  bias = false,
+  std,
+  outputStd,
+  approximate = "none",
+}: GeluMlpOptions): Layer<GeluParams, [x: Tensor], Tensor> {
   const up = linear({ inFeatures: features, outFeatures: intermediateSize, bias, ...(std && { std }) });
-  const down = linear({ inFeatures: intermediateSize, outFeatures: features, bias, ...(outputStd && { std: outputStd }) });
+  const down = linear({
+    inFeatures: intermediateSize,
+    outFeatures: features,
+    bias,
+    ...(outputStd && { std: outputStd }),
+  });
   return {
     init: (key) => ({ up: up.init(foldIn(key, 0)), down: down.init(foldIn(key, 1)) }),
     apply: (params, x) => down.apply(params.down, gelu(up.apply(params.up, x), { approximate })),

@@ -1,7 +1,7 @@
 // generate.ts: text from a model, token by token.
-import { compile, type Device, reshape, takeAlongAxis, tensor, type Tensor, treeLeaves, ValueError } from "@mc/tensor";
+import { compile, type Device, reshape, type Tensor, takeAlongAxis, tensor, treeLeaves, ValueError } from "@mc/tensor";
 import { checkPositive } from "./check.ts";
-import { checkSampling, randomNumbers, sampleToken, type SamplingOptions } from "./sampling.ts";
+import { checkSampling, randomNumbers, type SamplingOptions, sampleToken } from "./sampling.ts";
 import type { Transformer, TransformerParams } from "./transformer.ts";
 
 /** Options of `generate`. */
@@ -24,7 +24,12 @@ export interface GenerateOptions extends SamplingOptions {
  * @example
  * for await (const token of generate(model, params, [72, 105], { maxTokens: 20, temperature: 0.8, seed: 1 })) console.log(token);
  */
-export async function* generate(model: Transformer, params: TransformerParams, prompt: readonly number[], options: GenerateOptions = {}): AsyncGenerator<number, void, void> {
+export async function* generate(
+  model: Transformer,
+  params: TransformerParams,
+  prompt: readonly number[],
+  options: GenerateOptions = {},
+): AsyncGenerator<number, void, void> {
   const { vocabSize, positions } = model.config;
   const { maxTokens = 100, seed = 0, contextLength = positions.maxPositions ?? 128, stopToken } = options;
   checkPositive("generate", "maxTokens", maxTokens);
@@ -32,7 +37,8 @@ export async function* generate(model: Transformer, params: TransformerParams, p
   checkSampling(options);
   if (prompt.length === 0) throw new ValueError("generate: the prompt must hold at least one token, got none");
   const stranger = prompt.find((id) => !(Number.isInteger(id) && id >= 0 && id < vocabSize));
-  if (stranger !== undefined) throw new ValueError(`generate: token ids must be integers in [0, ${vocabSize}), got ${stranger}`);
+  if (stranger !== undefined)
+    throw new ValueError(`generate: token ids must be integers in [0, ${vocabSize}), got ${stranger}`);
   const device = deviceOf(params);
   const random = randomNumbers(seed);
   const context = prompt.slice(-contextLength);
@@ -52,7 +58,13 @@ type Forward = (params: TransformerParams, ids: Tensor, last: Tensor) => Tensor;
 const forwards = new WeakMap<Transformer, Forward>();
 
 /** Logits after the last token. The ids are padded behind to one length, so that one plan serves all steps; attention looks back only. */
-async function nextLogits(model: Transformer, params: TransformerParams, context: readonly number[], length: number, device: Device): Promise<ArrayLike<number>> {
+async function nextLogits(
+  model: Transformer,
+  params: TransformerParams,
+  context: readonly number[],
+  length: number,
+  device: Device,
+): Promise<ArrayLike<number>> {
   let forward = forwards.get(model);
   if (!forward) {
     forward = compile((p: TransformerParams, ids: Tensor, last: Tensor) => lastLogits(model, p, ids, last));

@@ -36,7 +36,9 @@ export interface Layer<Params, Args extends readonly unknown[], Result> {
  * joinRoles({ hidden: linear({ inFeatures: 8, outFeatures: 8 }).roles }); // { "hidden.weight": ..., "hidden.bias": ... }
  */
 export function joinRoles(parts: Readonly<Record<string, Roles>>): Roles {
-  const entries = Object.entries(parts).flatMap(([path, roles]) => Object.entries(roles).map(([name, role]) => [`${path}.${name}`, role] as const));
+  const entries = Object.entries(parts).flatMap(([path, roles]) =>
+    Object.entries(roles).map(([name, role]) => [`${path}.${name}`, role] as const),
+  );
   return Object.fromEntries(entries);
 }
 

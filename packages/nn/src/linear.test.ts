@@ -34,7 +34,9 @@ test("linear says what the last axis must be", () => {
   const params = layer.init(key(1));
   expect(params).not.toHaveProperty("bias");
   expect(() => layer.apply(params, ones([2, 4]))).toThrow("linear: the last axis must have size 3, got shape [2, 4]");
-  expect(() => linear({ inFeatures: 0, outFeatures: 2 })).toThrow("linear: inFeatures must be a positive integer, got 0");
+  expect(() => linear({ inFeatures: 0, outFeatures: 2 })).toThrow(
+    "linear: inFeatures must be a positive integer, got 0",
+  );
 });
 
 test("linear tells the roles of its parameters", () => {
@@ -42,11 +44,24 @@ test("linear tells the roles of its parameters", () => {
     { start: 0, rows: 1 },
     { start: 1, rows: 1 },
   ];
-  expect(linear({ inFeatures: 3, outFeatures: 2, blocks }).roles).toEqual({ weight: { role: "matrix", blocks }, bias: { role: "bias" } });
-  expect(linear({ inFeatures: 3, outFeatures: 2, bias: false, role: "head" }).roles).toEqual({ weight: { role: "head" } });
+  expect(linear({ inFeatures: 3, outFeatures: 2, blocks }).roles).toEqual({
+    weight: { role: "matrix", blocks },
+    bias: { role: "bias" },
+  });
+  expect(linear({ inFeatures: 3, outFeatures: 2, bias: false, role: "head" }).roles).toEqual({
+    weight: { role: "head" },
+  });
 });
 
 test("linear takes a vector", async () => {
-  const y = linear({ inFeatures: 2, outFeatures: 2, bias: false }).apply({ weight: tensor([[1, 2], [3, 4]]) }, tensor([1, 1]));
+  const y = linear({ inFeatures: 2, outFeatures: 2, bias: false }).apply(
+    {
+      weight: tensor([
+        [1, 2],
+        [3, 4],
+      ]),
+    },
+    tensor([1, 1]),
+  );
   await expect(y).toBeAllClose([3, 7]);
 });

@@ -57,10 +57,17 @@ export interface LayerNormOptions {
  * const norm = layerNorm({ features: 2 });
  * norm.apply(norm.init(key(1)), tensor([[1, 3]])); // [[-1, 1]]
  */
-export function layerNorm({ features, eps = 1e-5, bias = true }: LayerNormOptions): Layer<NormParams, [x: Tensor], Tensor> {
+export function layerNorm({
+  features,
+  eps = 1e-5,
+  bias = true,
+}: LayerNormOptions): Layer<NormParams, [x: Tensor], Tensor> {
   checkPositive("layerNorm", "features", features);
   return {
-    init: ({ device }) => ({ weight: ones([features], { device }), ...(bias && { bias: zeros([features], { device }) }) }),
+    init: ({ device }) => ({
+      weight: ones([features], { device }),
+      ...(bias && { bias: zeros([features], { device }) }),
+    }),
     apply: (params, x) => {
       checkFeatures("layerNorm", x, features);
       const centred = sub(x, mean(x, { axis: -1, keepDims: true }));

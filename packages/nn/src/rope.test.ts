@@ -1,4 +1,4 @@
-import { ones, sum, mul, normal, key, tensor, sliceAxis } from "@mc/tensor";
+import { key, mul, normal, ones, sliceAxis, sum, tensor } from "@mc/tensor";
 import { build, domains, sharedTestDevice, testOp } from "@mc/testing";
 import { beforeAll, describe, expect, test } from "vitest";
 import { rope } from "./rope.ts";
@@ -26,7 +26,8 @@ for (const pairing of ["half", "interleaved"] as const) {
 describe("rope", () => {
   test("makes dot products depend on the distance of positions alone", async () => {
     const [q, k] = [normal(key(1), [1, 1, 1, 16]), normal(key(2), [1, 1, 1, 16])];
-    const at = (x: typeof q, position: number) => rope(x, { positions: tensor([[position]], { dtype: "i32" }), maxPositions: 600 });
+    const at = (x: typeof q, position: number) =>
+      rope(x, { positions: tensor([[position]], { dtype: "i32" }), maxPositions: 600 });
     const product = (i: number, j: number) => sum(mul(at(q, i), at(k, j))).item();
     const near = await product(7, 3);
     expect(await product(104, 100)).toBeCloseTo(near, 5);
@@ -43,12 +44,29 @@ describe("rope", () => {
 
   test("reads explicit positions, and any token axis", async () => {
     const x = normal(key(4), [2, 3, 4, 8]);
-    const shuffled = tensor([[3, 2, 1, 0], [0, 0, 5, 5]], { dtype: "i32" });
+    const shuffled = tensor(
+      [
+        [3, 2, 1, 0],
+        [0, 0, 5, 5],
+      ],
+      { dtype: "i32" },
+    );
     const heads = rope(x, { positions: shuffled, maxPositions: 6 });
     const plain = rope(ones([1, 1, 6, 8]));
     const ofOnes = rope(ones([2, 3, 4, 8]), { positions: shuffled, maxPositions: 6 });
-    await expect(sliceAxis(sliceAxis(sliceAxis(ofOnes, 0, 1, 2), 1, 0, 1), 2, 2, 3)).toBeAllClose(sliceAxis(plain, 2, 5, 6));
-    const tokensFirst = rope(x, { positions: tensor([[0, 1, 2], [2, 1, 0]], { dtype: "i32" }), sequenceAxis: 1 });
+    await expect(sliceAxis(sliceAxis(sliceAxis(ofOnes, 0, 1, 2), 1, 0, 1), 2, 2, 3)).toBeAllClose(
+      sliceAxis(plain, 2, 5, 6),
+    );
+    const tokensFirst = rope(x, {
+      positions: tensor(
+        [
+          [0, 1, 2],
+          [2, 1, 0],
+        ],
+        { dtype: "i32" },
+      ),
+      sequenceAxis: 1,
+    });
     expect(tokensFirst.shape).toEqual(x.shape);
     expect(heads.shape).toEqual(x.shape);
   });
@@ -60,6 +78,8 @@ describe("rope", () => {
 
   test("refuses odd numbers of features and positions of another shape", () => {
     expect(() => rope(ones([1, 1, 2, 3]))).toThrow("rope: the number of features must be even, got shape [1, 1, 2, 3]");
-    expect(() => rope(ones([1, 1, 2, 4]), { positions: tensor([[0]], { dtype: "i32" }) })).toThrow("rope: positions must be [1, 2], got [1, 1]");
+    expect(() => rope(ones([1, 1, 2, 4]), { positions: tensor([[0]], { dtype: "i32" }) })).toThrow(
+      "rope: positions must be [1, 2], got [1, 1]",
+    );
   });
 });

@@ -1,5 +1,18 @@
 // rope.ts: rotary position embedding (Su et al. 2021, arXiv:2104.09864).
-import { add, type Device, expandDims, flip, mul, reshape, ShapeError, sliceAxis, take, tensor, type Tensor, ValueError } from "@mc/tensor";
+import {
+  add,
+  type Device,
+  expandDims,
+  flip,
+  mul,
+  reshape,
+  ShapeError,
+  sliceAxis,
+  type Tensor,
+  take,
+  tensor,
+  ValueError,
+} from "@mc/tensor";
 import { formatShape } from "./check.ts";
 
 /** How rotary embedding turns pairs of features. */
@@ -27,13 +40,19 @@ export interface RopeOptions {
  * @throws ValueError if D is odd, ShapeError if `positions` is not [B, T]
  * @example rope(ones([1, 2, 8, 16]), { theta: 50000 }) // shape [1, 2, 8, 16]
  */
-export function rope(x: Tensor, { theta = 10000, pairing = "half", positions, maxPositions, sequenceAxis = -2 }: RopeOptions = {}): Tensor {
+export function rope(
+  x: Tensor,
+  { theta = 10000, pairing = "half", positions, maxPositions, sequenceAxis = -2 }: RopeOptions = {},
+): Tensor {
   const size = x.shape.at(-1)!;
-  if (size % 2 !== 0) throw new ValueError(`rope: the number of features must be even, got shape ${formatShape(x.shape)}`);
+  if (size % 2 !== 0)
+    throw new ValueError(`rope: the number of features must be even, got shape ${formatShape(x.shape)}`);
   const axis = sequenceAxis < 0 ? sequenceAxis + x.ndim : sequenceAxis;
   const length = x.shape[axis]!;
   if (positions && (positions.ndim !== 2 || positions.shape[0] !== x.shape[0] || positions.shape[1] !== length)) {
-    throw new ShapeError(`rope: positions must be ${formatShape([x.shape[0]!, length])}, got ${formatShape(positions.shape)}`);
+    throw new ShapeError(
+      `rope: positions must be ${formatShape([x.shape[0]!, length])}, got ${formatShape(positions.shape)}`,
+    );
   }
   const table = ropeTable(x.device, { theta, pairing, size, length: positions ? (maxPositions ?? length) : length });
   // [T, D] or [B, T, D], with ones for the axes between tokens and features
@@ -50,7 +69,8 @@ export function rope(x: Tensor, { theta = 10000, pairing = "half", positions, ma
 function partner(x: Tensor, pairing: "half" | "interleaved"): Tensor {
   const half = x.shape.at(-1)! / 2;
   const lead = x.shape.slice(0, -1);
-  const pairs = pairing === "half" ? flip(reshape(x, [...lead, 2, half]), -2) : flip(reshape(x, [...lead, half, 2]), -1);
+  const pairs =
+    pairing === "half" ? flip(reshape(x, [...lead, 2, half]), -2) : flip(reshape(x, [...lead, half, 2]), -1);
   return reshape(pairs, x.shape);
 }
 

@@ -13,8 +13,10 @@ export interface SamplingOptions {
 
 /** Throws ValueError for options out of range. */
 export function checkSampling({ temperature = 1, topK, topP = 1 }: SamplingOptions): void {
-  if (!(temperature >= 0) || !Number.isFinite(temperature)) throw new ValueError(`sample: temperature must be a number of at least 0, got ${temperature}`);
-  if (topK !== undefined && !(Number.isInteger(topK) && topK >= 1)) throw new ValueError(`sample: topK must be a positive integer, got ${topK}`);
+  if (!(temperature >= 0) || !Number.isFinite(temperature))
+    throw new ValueError(`sample: temperature must be a number of at least 0, got ${temperature}`);
+  if (topK !== undefined && !(Number.isInteger(topK) && topK >= 1))
+    throw new ValueError(`sample: topK must be a positive integer, got ${topK}`);
   if (!(topP > 0 && topP <= 1)) throw new ValueError(`sample: topP must be in (0, 1], got ${topP}`);
 }
 
@@ -29,8 +31,11 @@ export function checkSampling({ temperature = 1, topK, topP = 1 }: SamplingOptio
 export function sampleToken(logits: ArrayLike<number>, random: () => number, options: SamplingOptions = {}): number {
   checkSampling(options);
   const { temperature = 1, topK = logits.length, topP = 1 } = options;
-  const order = Array.from({ length: logits.length }, (_, token) => token).filter((token) => logits[token]! > Number.NEGATIVE_INFINITY);
-  if (order.length === 0) throw new ValueError("sample: the logits hold no number above -infinity; has the training diverged?");
+  const order = Array.from({ length: logits.length }, (_, token) => token).filter(
+    (token) => logits[token]! > Number.NEGATIVE_INFINITY,
+  );
+  if (order.length === 0)
+    throw new ValueError("sample: the logits hold no number above -infinity; has the training diverged?");
   order.sort((a, b) => logits[b]! - logits[a]! || a - b);
   const best = order[0]!;
   if (temperature === 0 || logits[best] === Number.POSITIVE_INFINITY) return best;

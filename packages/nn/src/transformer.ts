@@ -1,15 +1,15 @@
 // transformer.ts: a decoder-only, pre-norm transformer as one value: initial parameters, logits, loss, and what the parameters are.
-import { add, DTypeError, foldIn, ShapeError, sliceAxis, take, type Tensor, ValueError } from "@mc/tensor";
+import { add, DTypeError, foldIn, ShapeError, sliceAxis, type Tensor, take, ValueError } from "@mc/tensor";
 import type { AttentionLayout } from "./attention/layout.ts";
-import { selfAttention, type SelfAttentionParams, type TokenInfo } from "./attention/selfAttention.ts";
+import { type SelfAttentionParams, selfAttention, type TokenInfo } from "./attention/selfAttention.ts";
 import { formatShape } from "./check.ts";
 import { type ResolvedTransformerConfig, resolveConfig, type TransformerConfig } from "./config.ts";
 import { crossEntropy } from "./crossEntropy.ts";
 import { dropout } from "./dropout.ts";
-import { embedding, type EmbeddingParams } from "./embedding.ts";
+import { type EmbeddingParams, embedding } from "./embedding.ts";
 import { type GeluParams, geluMlp, type SwigluParams, swigluMlp } from "./feedForward.ts";
 import { joinRoles, type Layer, type Roles } from "./layer.ts";
-import { linear, linearMap, type LinearParams } from "./linear.ts";
+import { type LinearParams, linear, linearMap } from "./linear.ts";
 import { layerNorm, type NormParams, rmsNorm } from "./norm.ts";
 
 /** Parameters of one layer. */
@@ -74,7 +74,10 @@ export interface Transformer {
   /** Logits [..., vocabSize] of normed hidden states [..., hiddenSize]. */
   readonly head: (params: TransformerParams, hidden: Tensor) => Tensor;
   /** Mean cross-entropy in nats a token, and the maxima that QK-Clip wants, in the form that `valueAndGrad(loss, { hasAux: true })` takes. */
-  readonly loss: (params: TransformerParams, batch: TransformerBatch) => { value: Tensor; aux: { maxLogits: Tensor[] } };
+  readonly loss: (
+    params: TransformerParams,
+    batch: TransformerBatch,
+  ) => { value: Tensor; aux: { maxLogits: Tensor[] } };
   /** Role of each parameter, for an optimizer. */
   readonly roles: Roles;
   /** Rows of each head, for QK-Clip; one entry a layer. */
@@ -97,10 +100,15 @@ export function transformer(config: TransformerConfig): Transformer {
   const resolved = resolveConfig(config);
   const { vocabSize, hiddenSize, numLayers, norm: normConfig, positions, tiedHead, dropout: rate, initStd } = resolved;
   const table = embedding({ numEmbeddings: vocabSize, features: hiddenSize, std: initStd });
-  const places = positions.kind === "learned" ? embedding({ numEmbeddings: positions.maxPositions!, features: hiddenSize, std: initStd }) : undefined;
+  const places =
+    positions.kind === "learned"
+      ? embedding({ numEmbeddings: positions.maxPositions!, features: hiddenSize, std: initStd })
+      : undefined;
   const layer = transformerLayer(resolved);
   const norm = makeNorm(normConfig, hiddenSize);
-  const head = tiedHead ? undefined : linear({ inFeatures: hiddenSize, outFeatures: vocabSize, bias: false, std: initStd, role: "head" });
+  const head = tiedHead
+    ? undefined
+    : linear({ inFeatures: hiddenSize, outFeatures: vocabSize, bias: false, std: initStd, role: "head" });
 
   const toLogits: Transformer["head"] = (params, x) => linearMap(x, params.head?.weight ?? params.embedding.weight);
   const apply: Transformer["apply"] = (params, inputIds, { key, hidden: wantsHidden = false, ...info } = {}) => {
@@ -152,7 +160,8 @@ interface LayerResult {
   readonly maxLogit: Tensor;
 }
 
-interface TransformerLayer extends Layer<TransformerLayerParams, [x: Tensor, info: TokenInfo & { key?: Tensor | undefined }], LayerResult> {
+interface TransformerLayer
+  extends Layer<TransformerLayerParams, [x: Tensor, info: TokenInfo & { key?: Tensor | undefined }], LayerResult> {
   layout(path: string, layer: number): AttentionLayout;
 }
 
@@ -161,8 +170,16 @@ function transformerLayer(config: ResolvedTransformerConfig): TransformerLayer {
   const std = { std: initStd, outputStd: initStd / Math.sqrt(2 * numLayers) };
   const attentionNorm = makeNorm(norm, hiddenSize);
   const { kind: _, maxPositions, ...rotation } = positions;
-  const rope = positions.kind === "rope" ? { ...rotation, ...(maxPositions !== undefined && { maxPositions }) } : undefined;
-  const attention = selfAttention({ features: hiddenSize, ...config.attention, normEps: norm.eps, muonBlocks, ...(rope && { rope }), ...std });
+  const rope =
+    positions.kind === "rope" ? { ...rotation, ...(maxPositions !== undefined && { maxPositions }) } : undefined;
+  const attention = selfAttention({
+    features: hiddenSize,
+    ...config.attention,
+    normEps: norm.eps,
+    muonBlocks,
+    ...(rope && { rope }),
+    ...std,
+  });
   const feedForwardNorm = makeNorm(norm, hiddenSize);
   const { kind, approximate, ...mlpSizes } = config.feedForward;
   const mlpOptions = { features: hiddenSize, ...mlpSizes, ...std };
@@ -182,12 +199,20 @@ function transformerLayer(config: ResolvedTransformerConfig): TransformerLayer {
       const fed = applyMlp(params.feedForward, feedForwardNorm.apply(params.feedForwardNorm, middle));
       return { output: add(middle, drop(fed, 1)), maxLogit: attended.maxLogit };
     },
-    roles: joinRoles({ attentionNorm: attentionNorm.roles, attention: attention.roles, feedForwardNorm: feedForwardNorm.roles, feedForward: feedForward.roles }),
+    roles: joinRoles({
+      attentionNorm: attentionNorm.roles,
+      attention: attention.roles,
+      feedForwardNorm: feedForwardNorm.roles,
+      feedForward: feedForward.roles,
+    }),
     layout: (path, index) => attention.layout(`${path}.attention`, index),
   };
 }
 
-function makeNorm({ kind, eps }: ResolvedTransformerConfig["norm"], features: number): Layer<NormParams, [x: Tensor], Tensor> {
+function makeNorm(
+  { kind, eps }: ResolvedTransformerConfig["norm"],
+  features: number,
+): Layer<NormParams, [x: Tensor], Tensor> {
   return kind === "rmsnorm" ? rmsNorm({ features, eps }) : layerNorm({ features, eps });
 }
 
@@ -197,10 +222,13 @@ function placeVectors(weight: Tensor, tokens: number, positions: Tensor | undefi
 }
 
 function checkTokens(inputIds: Tensor, { kind, maxPositions }: ResolvedTransformerConfig["positions"]): void {
-  if (inputIds.ndim !== 2) throw new ShapeError(`transformer: inputIds must be [B, T], got shape ${formatShape(inputIds.shape)}`);
+  if (inputIds.ndim !== 2)
+    throw new ShapeError(`transformer: inputIds must be [B, T], got shape ${formatShape(inputIds.shape)}`);
   if (inputIds.dtype !== "i32") throw new DTypeError(`transformer: inputIds must be i32, got ${inputIds.dtype}`);
   const tokens = inputIds.shape[1]!;
   if (kind === "learned" && tokens > maxPositions!) {
-    throw new ValueError(`transformer: the model has learned positions for ${maxPositions} tokens, got a sequence of ${tokens}; cut it or train more positions`);
+    throw new ValueError(
+      `transformer: the model has learned positions for ${maxPositions} tokens, got a sequence of ${tokens}; cut it or train more positions`,
+    );
   }
 }

@@ -2,7 +2,7 @@ import { checkGrads, grad } from "@mc/autograd";
 import { add, type Device, key, mul, normal, ones, sliceAxis, sum, type Tensor, tensor, zeros } from "@mc/tensor";
 import { build, domains, type HostArray, oracleDevice, range, sharedTestDevice, testOp } from "@mc/testing";
 import { beforeAll, describe, expect, test } from "vitest";
-import { attention, type AttentionOptions, maxLogitOf } from "./attention.ts";
+import { type AttentionOptions, attention, maxLogitOf } from "./attention.ts";
 
 let device: Device;
 beforeAll(async () => {
@@ -20,10 +20,14 @@ function inLoops(q: HostArray, k: HostArray, v: HostArray, sees: Sees = causal):
   const scores = (b: number, h: number, i: number): number[] =>
     range(tokens).map((j) => {
       if (!sees(b, i, j)) return Number.NEGATIVE_INFINITY;
-      return range(size).reduce((s, d) => s + q.at(b, h, i, d) * k.at(b, Math.floor(h / group), j, d), 0) / Math.sqrt(size);
+      return (
+        range(size).reduce((s, d) => s + q.at(b, h, i, d) * k.at(b, Math.floor(h / group), j, d), 0) / Math.sqrt(size)
+      );
     });
   const rowMax = build([batch, heads, tokens], (b, h, i) => Math.max(...scores(b, h, i)));
-  const lse = build([batch, heads, tokens], (b, h, i) => Math.log(scores(b, h, i).reduce((s, x) => s + Math.exp(x), 0)));
+  const lse = build([batch, heads, tokens], (b, h, i) =>
+    Math.log(scores(b, h, i).reduce((s, x) => s + Math.exp(x), 0)),
+  );
   const rows = new Map<string, number[]>();
   const weights = (b: number, h: number, i: number): number[] => {
     const name = `${b} ${h} ${i}`;
@@ -44,12 +48,19 @@ function inLoops(q: HostArray, k: HostArray, v: HostArray, sees: Sees = causal):
 const numbers = [domains.anyNumber, domains.anyNumber, domains.anyNumber];
 const lengths = [1, 7, 63, 64, 65];
 const documentsOf = (batch: number, tokens: number, id: (b: number, i: number) => number, on: Device) =>
-  tensor(Array.from({ length: batch }, (_, b) => range(tokens).map((i) => id(b, i))), { dtype: "i32", device: on });
+  tensor(
+    Array.from({ length: batch }, (_, b) => range(tokens).map((i) => id(b, i))),
+    { dtype: "i32", device: on },
+  );
 
 testOp("attention(q, k, v) is the softmax of visible scores times v", {
   op: (q, k, v) => attention(q!, k!, v!).output,
   inputs: numbers,
-  shapes: (n) => [[2, 2, n, 8], [2, 2, n, 8], [2, 2, n, 8]],
+  shapes: (n) => [
+    [2, 2, n, 8],
+    [2, 2, n, 8],
+    [2, 2, n, 8],
+  ],
   sizes: lengths,
   reference: (q, k, v) => inLoops(q, k, v)[0],
   gradient: 2,
@@ -58,7 +69,11 @@ testOp("attention(q, k, v) is the softmax of visible scores times v", {
 testOp("attention(q, k, v) with grouped queries, odd sizes and values of their own size", {
   op: (q, k, v) => attention(q!, k!, v!).output,
   inputs: numbers,
-  shapes: (n) => [[1, 6, n, 5], [1, 2, n, 5], [1, 2, n, 3]],
+  shapes: (n) => [
+    [1, 6, n, 5],
+    [1, 2, n, 5],
+    [1, 2, n, 3],
+  ],
   sizes: lengths,
   reference: (q, k, v) => inLoops(q, k, v)[0],
   gradient: 2,
@@ -67,7 +82,11 @@ testOp("attention(q, k, v) with grouped queries, odd sizes and values of their o
 testOp("attention(q, k, v) without a causal mask", {
   op: (q, k, v) => attention(q!, k!, v!, { causal: false }).output,
   inputs: numbers,
-  shapes: (n) => [[1, 2, n, 4], [1, 1, n, 4], [1, 1, n, 4]],
+  shapes: (n) => [
+    [1, 2, n, 4],
+    [1, 1, n, 4],
+    [1, 1, n, 4],
+  ],
   sizes: lengths,
   reference: (q, k, v) => inLoops(q, k, v, () => true)[0],
   gradient: 2,
@@ -79,7 +98,11 @@ testOp("attention(q, k, v) gives the log-sum-exp of each row, with its gradient"
     return [output, rowLogSumExp];
   },
   inputs: numbers,
-  shapes: (n) => [[2, 4, n, 8], [2, 2, n, 8], [2, 2, n, 8]],
+  shapes: (n) => [
+    [2, 4, n, 8],
+    [2, 2, n, 8],
+    [2, 2, n, 8],
+  ],
   sizes: lengths,
   reference: (q, k, v) => {
     const [out, , lse] = inLoops(q, k, v);
@@ -94,9 +117,14 @@ testOp("attention(q, k, v, { documents }) sees one document, and padding sees no
     return attention(q!, k!, v!, { documents: documentsOf(batch, tokens, documentOf, q!.device) }).output;
   },
   inputs: numbers,
-  shapes: (n) => [[2, 4, n, 8], [2, 2, n, 8], [2, 2, n, 8]],
+  shapes: (n) => [
+    [2, 4, n, 8],
+    [2, 2, n, 8],
+    [2, 2, n, 8],
+  ],
   sizes: lengths,
-  reference: (q, k, v) => inLoops(q, k, v, (b, i, j) => j <= i && documentOf(b, i) === documentOf(b, j) && documentOf(b, i) >= 0)[0],
+  reference: (q, k, v) =>
+    inLoops(q, k, v, (b, i, j) => j <= i && documentOf(b, i) === documentOf(b, j) && documentOf(b, i) >= 0)[0],
   gradient: 2,
 });
 
@@ -117,12 +145,17 @@ describe("attention", () => {
     const [q, k, v] = [draw(1, [3, 4, 17, 8]), draw(2, [3, 2, 17, 8]), draw(3, [3, 2, 17, 8])];
     for (const [options, sees] of [
       [{}, causal],
-      [{ documents: documentsOf(3, 17, documentOf, device) }, (b, i, j) => j <= i && documentOf(b, i) === documentOf(b, j) && documentOf(b, i) >= 0],
+      [
+        { documents: documentsOf(3, 17, documentOf, device) },
+        (b, i, j) => j <= i && documentOf(b, i) === documentOf(b, j) && documentOf(b, i) >= 0,
+      ],
     ] as [AttentionOptions, Sees][]) {
       const { rowMax } = attention(q, k, v, options);
       const [, expected] = inLoops(await hostOf(q), await hostOf(k), await hostOf(v), sees);
       await expect(rowMax).toBeAllClose(expected.data as Float64Array);
-      const heads = range(4).map((h) => Math.max(...range(3).flatMap((b) => range(17).map((i) => expected.at(b, h, i)))));
+      const heads = range(4).map((h) =>
+        Math.max(...range(3).flatMap((b) => range(17).map((i) => expected.at(b, h, i)))),
+      );
       await expect(maxLogitOf(rowMax)).toBeAllClose(heads);
     }
   });
@@ -130,7 +163,9 @@ describe("attention", () => {
   test("maxima are signed, and carry no gradient", async () => {
     const [q, k] = [mul(ones([1, 1, 3, 4]), -1), ones([1, 1, 3, 4])];
     await expect(maxLogitOf(attention(q, k, k).rowMax)).toBeAllClose([-2]);
-    const gradient = grad((x: Tensor) => add(sum(attention(x, k, k).rowMax), sum(maxLogitOf(attention(x, k, k).rowMax))))(q);
+    const gradient = grad((x: Tensor) =>
+      add(sum(attention(x, k, k).rowMax), sum(maxLogitOf(attention(x, k, k).rowMax))),
+    )(q);
     await expect(gradient).toBeAllClose(new Float32Array(12), { atol: 0 });
   });
 
@@ -141,7 +176,9 @@ describe("attention", () => {
     await expect(sliceAxis(result.output, 0, 0, 1)).toBeAllClose(new Float32Array(48), { atol: 0 });
     await expect(sliceAxis(sliceAxis(result.output, 0, 1, 2), 2, 0, 2)).toBeAllClose(new Float32Array(16), { atol: 0 });
     expect([...(await sliceAxis(result.rowMax, 0, 0, 1).data())]).toEqual(new Array(12).fill(Number.NEGATIVE_INFINITY));
-    const gradients = grad((x: { q: Tensor; k: Tensor; v: Tensor }) => sum(attention(x.q, x.k, x.v, { documents }).output))({ q, k, v });
+    const gradients = grad((x: { q: Tensor; k: Tensor; v: Tensor }) =>
+      sum(attention(x.q, x.k, x.v, { documents }).output),
+    )({ q, k, v });
     for (const x of Object.values(gradients)) {
       expect([...(await x.data())].every(Number.isFinite)).toBe(true);
       await expect(sliceAxis(x, 0, 0, 1)).toBeAllClose(new Float32Array(48), { atol: 0 });
@@ -159,7 +196,10 @@ describe("attention", () => {
     const [q, k, v] = [draw(10, [1, 2, 9, 8]), draw(11, [1, 2, 9, 8]), draw(12, [1, 2, 9, 8])];
     const late = tensor(range(9).map((i) => [i < 5 ? 1 : 100]));
     const changed = attention(mul(q, late), mul(k, late), mul(v, late)).output;
-    await expect(sliceAxis(changed, 2, 0, 5)).toBeAllClose(sliceAxis(attention(q, k, v).output, 2, 0, 5), { rtol: 0, atol: 0 });
+    await expect(sliceAxis(changed, 2, 0, 5)).toBeAllClose(sliceAxis(attention(q, k, v).output, 2, 0, 5), {
+      rtol: 0,
+      atol: 0,
+    });
   });
 
   test("a NaN shows in the output and the maximum", async () => {
@@ -179,12 +219,18 @@ describe("attention", () => {
   test("refuses operands that do not belong together", () => {
     const x = (...shape: number[]) => zeros(shape);
     expect(() => attention(x(2, 3), x(2, 3), x(2, 3))).toThrow("attention: q must be [B, H, T, D], got shape [2, 3]");
-    expect(() => attention(x(1, 2, 3, 4), x(1, 2, 3, 5), x(1, 2, 3, 4))).toThrow("must agree in B, T and D, got q [1, 2, 3, 4], k [1, 2, 3, 5]");
-    expect(() => attention(x(1, 2, 3, 4), x(1, 2, 3, 4), x(1, 1, 3, 4))).toThrow("k and v must agree in B, Hkv and T");
-    expect(() => attention(x(1, 3, 3, 4), x(1, 2, 3, 4), x(1, 2, 3, 4))).toThrow("the key heads must divide the query heads");
-    expect(() => attention(x(1, 1, 3, 4), x(1, 1, 3, 4), x(1, 1, 3, 4), { documents: zeros([1, 2], { dtype: "i32" }) })).toThrow(
-      "document ids must be [1, 3], got [1, 2]",
+    expect(() => attention(x(1, 2, 3, 4), x(1, 2, 3, 5), x(1, 2, 3, 4))).toThrow(
+      "must agree in B, T and D, got q [1, 2, 3, 4], k [1, 2, 3, 5]",
     );
-    expect(() => attention(x(1, 1, 3, 4), x(1, 1, 3, 4), x(1, 1, 3, 4), { documents: zeros([1, 3]) })).toThrow("document ids must be i32, got f32");
+    expect(() => attention(x(1, 2, 3, 4), x(1, 2, 3, 4), x(1, 1, 3, 4))).toThrow("k and v must agree in B, Hkv and T");
+    expect(() => attention(x(1, 3, 3, 4), x(1, 2, 3, 4), x(1, 2, 3, 4))).toThrow(
+      "the key heads must divide the query heads",
+    );
+    expect(() =>
+      attention(x(1, 1, 3, 4), x(1, 1, 3, 4), x(1, 1, 3, 4), { documents: zeros([1, 2], { dtype: "i32" }) }),
+    ).toThrow("document ids must be [1, 3], got [1, 2]");
+    expect(() => attention(x(1, 1, 3, 4), x(1, 1, 3, 4), x(1, 1, 3, 4), { documents: zeros([1, 3]) })).toThrow(
+      "document ids must be i32, got f32",
+    );
   });
 });

@@ -36,14 +36,24 @@ export interface AttentionResult {
  * const q = normal(key(1), [1, 2, 5, 8]);
  * const { output, rowMax } = attention(q, q, q); // shapes [1, 2, 5, 8] and [1, 2, 5]
  */
-export function attention(q: Tensor, k: Tensor, v: Tensor, { scale, causal = true, documents }: AttentionOptions = {}): AttentionResult {
+export function attention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  { scale, causal = true, documents }: AttentionOptions = {},
+): AttentionResult {
   for (const [name, x] of Object.entries({ q, k, v })) {
-    if (x.ndim !== 4) throw new ShapeError(`attention: ${name} must be [B, H, T, D], got shape ${formatShape(x.shape)}`);
+    if (x.ndim !== 4)
+      throw new ShapeError(`attention: ${name} must be [B, H, T, D], got shape ${formatShape(x.shape)}`);
     if (x.dtype !== "f32") throw new DTypeError(`attention: ${name} must be f32, got ${x.dtype}`);
   }
   const operands = [q, k, v].map((x) => swapAxes(x, 1, 2));
   const params = { scale: scale ?? q.shape[3]! ** -0.5, causal };
-  const [output, rowMax, rowLogSumExp] = attentionOp(documents ? [...operands, documents] : operands, params) as [Tensor, Tensor, Tensor];
+  const [output, rowMax, rowLogSumExp] = attentionOp(documents ? [...operands, documents] : operands, params) as [
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
   return { output: swapAxes(output, 1, 2), rowMax, rowLogSumExp };
 }
 

@@ -1,5 +1,5 @@
 // attention/cpu.ts: attention on the CPU: WebAssembly SIMD in f32, plain loops in f64.
-import { type CpuFusedKernel, type CpuOperand, type Device } from "@mc/tensor";
+import type { CpuFusedKernel, CpuOperand, Device } from "@mc/tensor";
 import { type AttentionOperand, attentionBackward, attentionForward } from "@mc/tensor/cpu";
 import { attentionBackwardLoops, attentionLoops } from "./cpuLoops.ts";
 import type { AttentionBackwardParams, AttentionParams, AttentionSizes } from "./sizes.ts";
@@ -24,7 +24,11 @@ export function attentionCpu(sizes: AttentionSizes, params: AttentionParams, dev
 }
 
 /** The backward kernel: see `attentionBackwardFused`. The WebAssembly kernel computes delta itself, as the sum of P * dP. */
-export function attentionBackwardCpu(sizes: AttentionSizes, params: AttentionBackwardParams, device: Device): CpuFusedKernel {
+export function attentionBackwardCpu(
+  sizes: AttentionSizes,
+  params: AttentionBackwardParams,
+  device: Device,
+): CpuFusedKernel {
   if (device.precision === "f64" || !params.deltaIsRowDots) return attentionBackwardLoops(sizes, params);
   const { heads, keyHeads, size, valueSize } = sizes;
   return {
@@ -53,7 +57,12 @@ function headsFirst({ data, offset, shape, strides }: CpuOperand): AttentionOper
 }
 
 /** The features from `start` of the packed gradients [B, T, width], as [B, heads, T, size]. */
-function partOf({ data, offset, shape, strides }: CpuOperand, start: number, heads: number, size: number): AttentionOperand {
+function partOf(
+  { data, offset, shape, strides }: CpuOperand,
+  start: number,
+  heads: number,
+  size: number,
+): AttentionOperand {
   return {
     data: data as Float32Array,
     offset: offset + start,

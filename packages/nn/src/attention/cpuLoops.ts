@@ -19,7 +19,10 @@ export function attentionLoops(sizes: AttentionSizes, { scale, causal }: Attenti
             const { end, document } = visible(i);
             let most = Number.NEGATIVE_INFINITY;
             for (let j = 0; j < end; j++) {
-              scores[j] = document && document[j] !== document[i] ? Number.NEGATIVE_INFINITY : scale * dot(queries, i, keys, j, size);
+              scores[j] =
+                document && document[j] !== document[i]
+                  ? Number.NEGATIVE_INFINITY
+                  : scale * dot(queries, i, keys, j, size);
               most = Math.max(most, scores[j]!);
             }
             let total = 0;
@@ -95,7 +98,12 @@ function dot(x: Float64Array, i: number, y: Float64Array, j: number, size: numbe
 
 /** For a query: the keys 0..end it may see, and the documents where those decide. */
 function visibility(documents: CpuOperand | undefined, b: number, tokens: number, causal: boolean) {
-  const document = documents && Array.from({ length: tokens }, (_, i) => documents.data[documents.offset + b * documents.strides[0]! + i * documents.strides[1]!]!);
+  const document =
+    documents &&
+    Array.from(
+      { length: tokens },
+      (_, i) => documents.data[documents.offset + b * documents.strides[0]! + i * documents.strides[1]!]!,
+    );
   return (i: number): { end: number; document: readonly number[] | undefined } => ({
     end: document && document[i]! < 0 ? 0 : causal ? i + 1 : tokens,
     document,

@@ -1,10 +1,22 @@
 // attention/op.ts: attention as fused ops, tokens before heads: [B, T, H, D]. A head's rows are then strided, and the rows
 // of all heads of a token are the rows that the output projection reads.
-import { defineFused, type FusedOp, mul, reshape, sliceAxis, sub, sum, swapAxes, type Tensor, zerosLike } from "@mc/tensor";
+import {
+  defineFused,
+  type FusedOp,
+  mul,
+  reshape,
+  sliceAxis,
+  sub,
+  sum,
+  swapAxes,
+  type Tensor,
+  zerosLike,
+} from "@mc/tensor";
 import { attentionBackwardCpu, attentionCpu } from "./cpu.ts";
 import { attentionBackwardReference, attentionReference } from "./reference.ts";
 import { type AttentionBackwardParams, type AttentionParams, attentionSizes } from "./sizes.ts";
-import { attentionBackwardRows, attentionRows } from "./wgsl.ts";
+import { attentionBackwardRows, attentionRows } from "./wgslRows.ts";
+import { attentionBackwardTiles, attentionTiles } from "./wgslTiles.ts";
 
 /**
  * q [B, T, H, D], k [B, T, Hkv, D], v [B, T, Hkv, Dv], document ids i32 [B, T] (optional) ->
@@ -26,7 +38,10 @@ export const attentionFused: FusedOp<AttentionParams> = {
     // rowsum(P * dP) = rowsum(do * o)
     const rowDots = swapAxes(sum(mul(dO, out!), { axis: -1 }), 1, 2);
     const delta = dLse ? sub(rowDots, dLse) : rowDots;
-    const [packed] = attentionBackwardOp([q, k, v, lse!, delta, dO, ...(documents ? [documents] : [])], { ...params, deltaIsRowDots: !dLse }) as [Tensor];
+    const [packed] = attentionBackwardOp([q, k, v, lse!, delta, dO, ...(documents ? [documents] : [])], {
+      ...params,
+      deltaIsRowDots: !dLse,
+    }) as [Tensor];
     const part = (start: number, count: number, features: number): Tensor =>
       reshape(sliceAxis(packed, -1, start, start + count * features), [batch, tokens, count, features]);
     const dk = heads * size;
@@ -34,7 +49,10 @@ export const attentionFused: FusedOp<AttentionParams> = {
     return [part(0, heads, size), part(dk, keyHeads, size), part(dv, keyHeads, valueSize), undefined];
   },
   cpu: ([q, k, v, documents], params, device) => attentionCpu(attentionSizes(q!, k!, v!, documents), params, device),
-  webgpu: ([q, k, v, documents], params) => attentionRows(attentionSizes(q!, k!, v!, documents), params),
+  webgpu: ([q, k, v, documents], params, device) => {
+    const kernel = device.software ? attentionRows : attentionTiles;
+    return kernel(attentionSizes(q!, k!, v!, documents), params);
+  },
 };
 
 /** The gradient of `attentionFused`; its own gradient is that of its reference. */
@@ -45,8 +63,12 @@ export const attentionBackwardFused: FusedOp<AttentionBackwardParams> = {
     return [{ shape: [batch, tokens, heads * size + keyHeads * (size + valueSize)], dtype: "f32" }];
   },
   reference: attentionBackwardReference,
-  cpu: ([q, k, v, , , , documents], params, device) => attentionBackwardCpu(attentionSizes(q!, k!, v!, documents), params, device),
-  webgpu: ([q, k, v, , , , documents], params) => attentionBackwardRows(attentionSizes(q!, k!, v!, documents), params),
+  cpu: ([q, k, v, , , , documents], params, device) =>
+    attentionBackwardCpu(attentionSizes(q!, k!, v!, documents), params, device),
+  webgpu: ([q, k, v, , , , documents], params, device) => {
+    const kernel = device.software ? attentionBackwardRows : attentionBackwardTiles;
+    return kernel(attentionSizes(q!, k!, v!, documents), params);
+  },
 };
 
 /** `attentionFused` as a function of its operands. */

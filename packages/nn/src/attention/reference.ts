@@ -1,8 +1,29 @@
 // attention/reference.ts: attention and its gradient in plain ops. They say what the kernels compute; on a real device they
 // hold [B, H, T, T] scores.
 import {
-  add, broadcastTo, concat, equal, exp, expandDims, greaterEqual, iota, log, logicalAnd, matmul, max, mT, mul, notEqual, reciprocal,
-  reshape, stopGradient, sub, sum, swapAxes, type Tensor, where,
+  add,
+  broadcastTo,
+  concat,
+  equal,
+  exp,
+  expandDims,
+  greaterEqual,
+  iota,
+  log,
+  logicalAnd,
+  matmul,
+  max,
+  mT,
+  mul,
+  notEqual,
+  reciprocal,
+  reshape,
+  stopGradient,
+  sub,
+  sum,
+  swapAxes,
+  type Tensor,
+  where,
 } from "@mc/tensor";
 import { type AttentionParams, type AttentionSizes, attentionSizes } from "./sizes.ts";
 
@@ -31,7 +52,10 @@ export function attentionReference([q, k, v, documents]: readonly Tensor[], para
  *   P = exp(S - lse), dv = P^T do, dP = do v^T, dS = P * (dP - delta) * scale, dq = dS k, dk = dS^T q
  * One output, [B, T, H*D + Hkv*D + Hkv*Dv]: dq, dk and dv of a token, head by head.
  */
-export function attentionBackwardReference([q, k, v, lse, delta, dOut, documents]: readonly Tensor[], params: AttentionParams): Tensor[] {
+export function attentionBackwardReference(
+  [q, k, v, lse, delta, dOut, documents]: readonly Tensor[],
+  params: AttentionParams,
+): Tensor[] {
   const sizes = attentionSizes(q!, k!, v!, documents);
   const { size, valueSize } = sizes;
   const scores = scaledScores(q!, k!, params.scale, sizes);

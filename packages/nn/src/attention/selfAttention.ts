@@ -2,9 +2,9 @@
 import { foldIn, reshape, sliceAxis, swapAxes, type Tensor, ValueError } from "@mc/tensor";
 import { checkPositive } from "../check.ts";
 import { blocksOf, joinRoles, type Layer } from "../layer.ts";
-import { linear, type LinearParams } from "../linear.ts";
+import { type LinearParams, linear } from "../linear.ts";
 import { type NormParams, rmsNorm } from "../norm.ts";
-import { rope, type RopeOptions } from "../rope.ts";
+import { type RopeOptions, rope } from "../rope.ts";
 import { attention, maxLogitOf } from "./attention.ts";
 import type { AttentionHead, AttentionLayout, RowRange } from "./layout.ts";
 
@@ -77,13 +77,32 @@ export interface SelfAttention extends Layer<SelfAttentionParams, [x: Tensor, in
  * const { output, maxLogit } = layer.apply(layer.init(key(1)), ones([1, 5, 8])); // shapes [1, 5, 8] and [2]
  */
 export function selfAttention(options: SelfAttentionOptions): SelfAttention {
-  const { features, numHeads, numKeyValueHeads = numHeads, bias = { qkv: false, output: false }, qkNorm = false, std, outputStd } = options;
+  const {
+    features,
+    numHeads,
+    numKeyValueHeads = numHeads,
+    bias = { qkv: false, output: false },
+    qkNorm = false,
+    std,
+    outputStd,
+  } = options;
   const headDim = checkHeads(features, numHeads, numKeyValueHeads, options.headDim, options.rope !== undefined);
   const rows = [numHeads, numKeyValueHeads, numKeyValueHeads].map((heads) => heads * headDim);
   const allHeads = numHeads + 2 * numKeyValueHeads;
   const blocks = blocksOf(options.muonBlocks === "head" ? new Array<number>(allHeads).fill(headDim) : rows);
-  const qkv = linear({ inFeatures: features, outFeatures: allHeads * headDim, bias: bias.qkv, blocks, ...(std && { std }) });
-  const output = linear({ inFeatures: numHeads * headDim, outFeatures: features, bias: bias.output, ...(outputStd && { std: outputStd }) });
+  const qkv = linear({
+    inFeatures: features,
+    outFeatures: allHeads * headDim,
+    bias: bias.qkv,
+    blocks,
+    ...(std && { std }),
+  });
+  const output = linear({
+    inFeatures: numHeads * headDim,
+    outFeatures: features,
+    bias: bias.output,
+    ...(outputStd && { std: outputStd }),
+  });
   const headNorm = rmsNorm({ features: headDim, ...(options.normEps && { eps: options.normEps }) });
   return {
     init: (key) => ({
@@ -93,7 +112,8 @@ export function selfAttention(options: SelfAttentionOptions): SelfAttention {
     }),
     apply: (params, x, { positions, documents } = {}) => {
       const [batch, tokens] = x.shape as [number, number, number];
-      const turn = (heads: Tensor): Tensor => (options.rope ? rope(heads, { ...options.rope, sequenceAxis: 1, ...(positions && { positions }) }) : heads);
+      const turn = (heads: Tensor): Tensor =>
+        options.rope ? rope(heads, { ...options.rope, sequenceAxis: 1, ...(positions && { positions }) }) : heads;
       const heads = reshape(qkv.apply(params.qkv, x), [batch, tokens, allHeads, headDim]);
       const queriesOf = (all: Tensor): Tensor => sliceAxis(all, 2, 0, numHeads);
       const keysOf = (all: Tensor): Tensor => sliceAxis(all, 2, numHeads, numHeads + numKeyValueHeads);
@@ -113,31 +133,54 @@ export function selfAttention(options: SelfAttentionOptions): SelfAttention {
       const joined = reshape(swapAxes(result.output, 1, 2), [batch, tokens, numHeads * headDim]);
       return { output: output.apply(params.output, joined), maxLogit: maxLogitOf(result.rowMax) };
     },
-    roles: joinRoles({ qkv: qkv.roles, output: output.roles, ...(qkNorm && { queryNorm: headNorm.roles, keyNorm: headNorm.roles }) }),
+    roles: joinRoles({
+      qkv: qkv.roles,
+      output: output.roles,
+      ...(qkNorm && { queryNorm: headNorm.roles, keyNorm: headNorm.roles }),
+    }),
     layout: (path, layer) => {
       const range = (start: number): RowRange[] =>
-        ["weight", ...(bias.qkv ? ["bias"] : [])].map((name) => ({ path: `${path}.qkv.${name}`, start: start * headDim, rows: headDim }));
+        ["weight", ...(bias.qkv ? ["bias"] : [])].map((name) => ({
+          path: `${path}.qkv.${name}`,
+          start: start * headDim,
+          rows: headDim,
+        }));
       const group = numHeads / numKeyValueHeads;
-      const heads = Array.from({ length: numHeads }, (_, h): AttentionHead => ({ query: range(h), key: range(numHeads + Math.floor(h / group)) }));
+      const heads = Array.from(
+        { length: numHeads },
+        (_, h): AttentionHead => ({ query: range(h), key: range(numHeads + Math.floor(h / group)) }),
+      );
       return { layer, kind: group === 1 ? "mha" : "gqa", numHeads, numKeyValueHeads, qkNorm, heads };
     },
   };
 }
 
-function checkHeads(features: number, numHeads: number, numKeyValueHeads: number, headDim: number | undefined, rotary: boolean): number {
+function checkHeads(
+  features: number,
+  numHeads: number,
+  numKeyValueHeads: number,
+  headDim: number | undefined,
+  rotary: boolean,
+): number {
   checkPositive("attention", "features", features);
   checkPositive("attention", "numHeads", numHeads);
   checkPositive("attention", "numKeyValueHeads", numKeyValueHeads);
   if (headDim === undefined && features % numHeads !== 0) {
-    throw new ValueError(`attention: numHeads must divide the width, got ${numHeads} heads for width ${features}; choose another number or give headDim`);
+    throw new ValueError(
+      `attention: numHeads must divide the width, got ${numHeads} heads for width ${features}; choose another number or give headDim`,
+    );
   }
   if (numHeads % numKeyValueHeads !== 0) {
-    throw new ValueError(`attention: numKeyValueHeads must divide numHeads, got ${numKeyValueHeads} for ${numHeads} heads`);
+    throw new ValueError(
+      `attention: numKeyValueHeads must divide numHeads, got ${numKeyValueHeads} for ${numHeads} heads`,
+    );
   }
   const size = headDim ?? features / numHeads;
   checkPositive("attention", "headDim", size);
   if (rotary && size % 2 !== 0) {
-    throw new ValueError(`attention: rotary positions turn pairs of features, so headDim must be even, got ${size}; change the width, numHeads or headDim`);
+    throw new ValueError(
+      `attention: rotary positions turn pairs of features, so headDim must be even, got ${size}; change the width, numHeads or headDim`,
+    );
   }
   return size;
 }

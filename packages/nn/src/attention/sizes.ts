@@ -50,11 +50,14 @@ export function attentionSizes(q: TensorSpec, k: TensorSpec, v: TensorSpec, docu
   if (v.shape[0] !== batch || v.shape[1] !== tokens || v.shape[2] !== keyHeads) {
     throw new ShapeError(`attention: k and v must agree in B, Hkv and T, ${got()}`);
   }
-  if (headCount % keyHeads !== 0) throw new ShapeError(`attention: the key heads must divide the query heads, ${got()}`);
+  if (headCount % keyHeads !== 0)
+    throw new ShapeError(`attention: the key heads must divide the query heads, ${got()}`);
   if (documents) {
     if (documents.dtype !== "i32") throw new DTypeError(`attention: document ids must be i32, got ${documents.dtype}`);
     if (formatShape(documents.shape) !== formatShape([batch, tokens])) {
-      throw new ShapeError(`attention: document ids must be ${formatShape([batch, tokens])}, got ${formatShape(documents.shape)}`);
+      throw new ShapeError(
+        `attention: document ids must be ${formatShape([batch, tokens])}, got ${formatShape(documents.shape)}`,
+      );
     }
   }
   return { batch, tokens, heads: headCount, keyHeads, group: headCount / keyHeads, size, valueSize: v.shape[3]! };

@@ -8,8 +8,10 @@ export type HuggingFaceConfig = Readonly<Record<string, unknown>>;
 export function fieldsOf(json: HuggingFaceConfig) {
   const read = <T extends number | string | boolean>(type: string, name: string, fallback: T | undefined): T => {
     const value = json[name] ?? fallback;
-    if (value === undefined) throw new ValueError(`fromHuggingFace: config.json must have "${name}", a ${type}, got none`);
-    if (typeof value !== type) throw new ValueError(`fromHuggingFace: "${name}" in config.json must be a ${type}, got ${JSON.stringify(value)}`);
+    if (value === undefined)
+      throw new ValueError(`fromHuggingFace: config.json must have "${name}", a ${type}, got none`);
+    if (typeof value !== type)
+      throw new ValueError(`fromHuggingFace: "${name}" in config.json must be a ${type}, got ${JSON.stringify(value)}`);
     return value as T;
   };
   return {
@@ -19,7 +21,9 @@ export function fieldsOf(json: HuggingFaceConfig) {
     object: (name: string): HuggingFaceConfig | undefined => {
       const value = json[name] ?? undefined;
       if (value !== undefined && (typeof value !== "object" || Array.isArray(value))) {
-        throw new ValueError(`fromHuggingFace: "${name}" in config.json must be an object, got ${JSON.stringify(value)}`);
+        throw new ValueError(
+          `fromHuggingFace: "${name}" in config.json must be an object, got ${JSON.stringify(value)}`,
+        );
       }
       return value as HuggingFaceConfig | undefined;
     },

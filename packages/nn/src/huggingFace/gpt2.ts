@@ -4,16 +4,28 @@ import { type ResolvedTransformerConfig, resolveConfig } from "../config.ts";
 import { fieldsOf, type HuggingFaceConfig } from "./fields.ts";
 import type { WeightSource } from "./weights.ts";
 
-const activations: Readonly<Record<string, "none" | "tanh">> = { gelu_new: "tanh", gelu_pytorch_tanh: "tanh", gelu: "none" };
+const activations: Readonly<Record<string, "none" | "tanh">> = {
+  gelu_new: "tanh",
+  gelu_pytorch_tanh: "tanh",
+  gelu: "none",
+};
 
 /** Our configuration from a GPT-2 `config.json`; absent fields take transformers' defaults. Dropout of attention weights is not modelled. */
 export function gpt2Config(json: HuggingFaceConfig): ResolvedTransformerConfig {
   const field = fieldsOf(json);
   const activation = field.string("activation_function", "gelu_new");
   const approximate = activations[activation];
-  if (!approximate) throw new ValueError(`fromHuggingFace: activation_function must be one of ${Object.keys(activations).join(", ")}, got "${activation}"`);
-  for (const [name, wanted] of Object.entries({ scale_attn_weights: true, scale_attn_by_inverse_layer_idx: false, add_cross_attention: false })) {
-    if (field.boolean(name, wanted) !== wanted) throw new ValueError(`fromHuggingFace: ${name} must be ${wanted} for gpt2, got ${!wanted}`);
+  if (!approximate)
+    throw new ValueError(
+      `fromHuggingFace: activation_function must be one of ${Object.keys(activations).join(", ")}, got "${activation}"`,
+    );
+  for (const [name, wanted] of Object.entries({
+    scale_attn_weights: true,
+    scale_attn_by_inverse_layer_idx: false,
+    add_cross_attention: false,
+  })) {
+    if (field.boolean(name, wanted) !== wanted)
+      throw new ValueError(`fromHuggingFace: ${name} must be ${wanted} for gpt2, got ${!wanted}`);
   }
   const hiddenSize = field.number("n_embd", 768);
   return resolveConfig({
@@ -31,9 +43,20 @@ export function gpt2Config(json: HuggingFaceConfig): ResolvedTransformerConfig {
 }
 
 /** Where each of our parameters comes from. */
-export function gpt2Weights({ vocabSize, hiddenSize, numLayers, feedForward, positions, tiedHead }: ResolvedTransformerConfig): WeightSource[] {
-  const source = (path: string, name: string, shape: readonly number[], transposed = false): WeightSource => ({ path, parts: [{ name, shape, transposed }] });
-  const norm = (path: string, name: string): WeightSource[] => ["weight", "bias"].map((x) => source(`${path}.${x}`, `${name}.${x}`, [hiddenSize]));
+export function gpt2Weights({
+  vocabSize,
+  hiddenSize,
+  numLayers,
+  feedForward,
+  positions,
+  tiedHead,
+}: ResolvedTransformerConfig): WeightSource[] {
+  const source = (path: string, name: string, shape: readonly number[], transposed = false): WeightSource => ({
+    path,
+    parts: [{ name, shape, transposed }],
+  });
+  const norm = (path: string, name: string): WeightSource[] =>
+    ["weight", "bias"].map((x) => source(`${path}.${x}`, `${name}.${x}`, [hiddenSize]));
   /** Conv1D, [in, out]. */
   const projection = (path: string, name: string, inSize: number, outSize: number): WeightSource[] => [
     source(`${path}.weight`, `${name}.weight`, [inSize, outSize], true),

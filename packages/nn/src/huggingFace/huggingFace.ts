@@ -1,7 +1,7 @@
 // huggingFace/huggingFace.ts: models in Hugging Face's files: `config.json` and the names and orientation of weights.
 import { type Tensor, ValueError } from "@mc/tensor";
 import type { ResolvedTransformerConfig } from "../config.ts";
-import { type Transformer, transformer, type TransformerParams } from "../transformer.ts";
+import { type Transformer, type TransformerParams, transformer } from "../transformer.ts";
 import type { HuggingFaceConfig } from "./fields.ts";
 import { gpt2Config, gpt2Weights } from "./gpt2.ts";
 import { llamaConfig, llamaWeights } from "./llama.ts";
@@ -18,13 +18,26 @@ interface Family {
 
 /** By `model_type`. */
 const families: Readonly<Record<string, Family>> = {
-  llama: { config: llamaConfig, weights: llamaWeights, isBuffer: (name) => name.endsWith(".rotary_emb.inv_freq"), prefix: "model." },
-  gpt2: { config: gpt2Config, weights: gpt2Weights, isBuffer: (name) => /\.attn\.(masked_)?bias$/.test(name), prefix: "transformer." },
+  llama: {
+    config: llamaConfig,
+    weights: llamaWeights,
+    isBuffer: (name) => name.endsWith(".rotary_emb.inv_freq"),
+    prefix: "model.",
+  },
+  gpt2: {
+    config: gpt2Config,
+    weights: gpt2Weights,
+    isBuffer: (name) => /\.attn\.(masked_)?bias$/.test(name),
+    prefix: "transformer.",
+  },
 };
 
 function familyOf(json: HuggingFaceConfig): Family {
   const family = families[String(json.model_type)];
-  if (!family) throw new ValueError(`fromHuggingFace: model_type must be one of ${Object.keys(families).join(", ")}, got ${JSON.stringify(json.model_type ?? null)}`);
+  if (!family)
+    throw new ValueError(
+      `fromHuggingFace: model_type must be one of ${Object.keys(families).join(", ")}, got ${JSON.stringify(json.model_type ?? null)}`,
+    );
   return family;
 }
 
@@ -51,7 +64,12 @@ export function fromHuggingFace(config: HuggingFaceConfig, tensors: Readonly<Rec
   const resolved = read(config);
   const sources = weights(resolved);
   const names = new Set(sources.flatMap((s) => s.parts.map((p) => p.name)));
-  const full = Object.fromEntries(Object.entries(tensors).map(([name, t]) => [!names.has(name) && names.has(prefix + name) ? prefix + name : name, t]));
+  const full = Object.fromEntries(
+    Object.entries(tensors).map(([name, t]) => [
+      !names.has(name) && names.has(prefix + name) ? prefix + name : name,
+      t,
+    ]),
+  );
   const isExtra = (name: string): boolean => isBuffer(name) || (resolved.tiedHead && name === "lm_head.weight");
   const params = gatherWeights(sources, full, isExtra) as TransformerParams;
   return { model: transformer(resolved), params };

@@ -1,5 +1,5 @@
 // huggingFace/weights.ts: how our parameters are made of a checkpoint's tensors, as data: one table serves both directions.
-import { concat, mT, type Tensor, ShapeError, sliceAxis, treeFromPaths, treePaths, ValueError } from "@mc/tensor";
+import { concat, mT, ShapeError, sliceAxis, type Tensor, treeFromPaths, treePaths, ValueError } from "@mc/tensor";
 import { formatShape } from "../check.ts";
 
 /** One of our parameters as tensors of a checkpoint, stacked along the rows. */
@@ -25,7 +25,11 @@ export interface WeightPart {
  * @param isExtra - names that may be there and are not read, such as buffers
  * @throws ValueError that lists every missing, unexpected and mis-shaped tensor with what was expected
  */
-export function gatherWeights(sources: readonly WeightSource[], tensors: Readonly<Record<string, Tensor>>, isExtra: (name: string) => boolean): unknown {
+export function gatherWeights(
+  sources: readonly WeightSource[],
+  tensors: Readonly<Record<string, Tensor>>,
+  isExtra: (name: string) => boolean,
+): unknown {
   const parts = sources.flatMap((s) => s.parts);
   const wanted = new Map(parts.map((p) => [p.name, p]));
   const problems = [
@@ -33,11 +37,13 @@ export function gatherWeights(sources: readonly WeightSource[], tensors: Readonl
     ...Object.entries(tensors).flatMap(([name, t]) => {
       const part = wanted.get(name);
       if (!part) return isExtra(name) ? [] : [`unexpected "${name}" ${formatShape(t.shape)}`];
-      if (formatShape(part.shape) !== formatShape(t.shape)) return [`"${name}" must be ${formatShape(part.shape)}, got ${formatShape(t.shape)}`];
+      if (formatShape(part.shape) !== formatShape(t.shape))
+        return [`"${name}" must be ${formatShape(part.shape)}, got ${formatShape(t.shape)}`];
       return t.dtype === "f32" ? [] : [`"${name}" must be f32, got ${t.dtype}`];
     }),
   ];
-  if (problems.length > 0) throw new ValueError(`fromHuggingFace: the weights do not fit the config: ${problems.join("; ")}`);
+  if (problems.length > 0)
+    throw new ValueError(`fromHuggingFace: the weights do not fit the config: ${problems.join("; ")}`);
   return treeFromPaths(sources.map((s) => [s.path, concat(s.parts.map((p) => turned(tensors[p.name]!, p)))] as const));
 }
 
@@ -49,7 +55,8 @@ export function gatherWeights(sources: readonly WeightSource[], tensors: Readonl
 export function scatterWeights(sources: readonly WeightSource[], tree: unknown): Record<string, Tensor> {
   const leaves = new Map(treePaths<Tensor>(tree));
   const unknown = [...leaves.keys()].filter((path) => !sources.some((s) => s.path === path));
-  if (unknown.length > 0) throw new ValueError(`toHuggingFace: the config has no parameter ${unknown.map((p) => `"${p}"`).join(", ")}`);
+  if (unknown.length > 0)
+    throw new ValueError(`toHuggingFace: the config has no parameter ${unknown.map((p) => `"${p}"`).join(", ")}`);
   const out: Record<string, Tensor> = {};
   for (const { path, parts } of sources) {
     const leaf = leaves.get(path);
@@ -57,11 +64,15 @@ export function scatterWeights(sources: readonly WeightSource[], tree: unknown):
     let start = 0;
     for (const part of parts) {
       const rows = rowsOf(part);
-      if (start + rows > leaf.shape[0]!) throw new ShapeError(`toHuggingFace: "${path}" has too few rows for "${part.name}", got shape ${formatShape(leaf.shape)}`);
+      if (start + rows > leaf.shape[0]!)
+        throw new ShapeError(
+          `toHuggingFace: "${path}" has too few rows for "${part.name}", got shape ${formatShape(leaf.shape)}`,
+        );
       out[part.name] = turned(sliceAxis(leaf, 0, start, start + rows), part);
       start += rows;
     }
-    if (start !== leaf.shape[0]) throw new ShapeError(`toHuggingFace: "${path}" must have ${start} rows, got shape ${formatShape(leaf.shape)}`);
+    if (start !== leaf.shape[0])
+      throw new ShapeError(`toHuggingFace: "${path}" must have ${start} rows, got shape ${formatShape(leaf.shape)}`);
   }
   return out;
 }

@@ -1,0 +1,134 @@
+// attention/wgslRows.ts: attention on WebGPU without barriers, one thread a row: for adapters that run on the CPU.
+// Loops stay loops: a driver that compiles on the CPU takes seconds for their unrolled form.
+import type { WebGpuFusedKernel } from "@mc/tensor";
+import type { AttentionParams, AttentionSizes } from "./sizes.ts";
+import { documentTest, elementOf, literal, offsetOf, rowGrid } from "./wgslParts.ts";
+
+/** The forward kernel: a thread owns a query row and walks the keys it sees with an online softmax. */
+export function attentionRows(sizes: AttentionSizes, params: AttentionParams): WebGpuFusedKernel {
+  const { batch, tokens, heads, group, size, valueSize } = sizes;
+  const grid = rowGrid(batch * heads * tokens);
+  return {
+    passes: [{ entry: "attention", workgroups: grid.workgroups }],
+    wgsl: ([q, k, v, documents], [out, rowMax, rowLse]) => `
+@compute @workgroup_size(${grid.threads})
+fn attention(@builtin(global_invocation_id) id: vec3<u32>) {
+  let row = ${grid.index};
+  if (row >= ${batch * heads * tokens}u) { return; }
+  let i = row % ${tokens}u;
+  let h = (row / ${tokens}u) % ${heads}u;
+  let b = row / ${tokens * heads}u;
+  let g = h / ${group}u;
+  let qAt = ${offsetOf(q!, ["b", "i", "h"])};
+  var query: array<f32, ${size}>;
+  for (var d = 0u; d < ${size}u; d++) { query[d] = ${elementOf(q!, "qAt", "d")}; }
+  var acc: array<f32, ${valueSize}>;
+  var most = -mc_infinity();
+  var total = 0.0;
+  for (var j = 0u; j < ${params.causal ? "i + 1u" : `${tokens}u`}; j++) {
+    ${documentTest(documents)}
+    let kAt = ${offsetOf(k!, ["b", "j", "g"])};
+    var s = 0.0;
+    for (var d = 0u; d < ${size}u; d++) { s += query[d] * ${elementOf(k!, "kAt", "d")}; }
+    s *= ${literal(params.scale)};
+    let next = mc_max(most, s);
+    let keep = select(mc_exp(most - next), 0.0, total == 0.0);
+    let p = mc_exp(s - next);
+    let vAt = ${offsetOf(v!, ["b", "j", "g"])};
+    for (var d = 0u; d < ${valueSize}u; d++) { acc[d] = acc[d] * keep + p * ${elementOf(v!, "vAt", "d")}; }
+    most = next;
+    total = total * keep + p;
+  }
+  let share = select(1.0 / total, 0.0, total == 0.0);
+  let outAt = ${offsetOf(out!, ["b", "i", "h"])};
+  for (var d = 0u; d < ${valueSize}u; d++) { ${elementOf(out!, "outAt", "d")} = acc[d] * share; }
+  ${rowMax!.name}[${rowMax!.offset}u + row] = most;
+  ${rowLse!.name}[${rowLse!.offset}u + row] = select(most + mc_log(total), -mc_infinity(), total == 0.0);
+}`,
+  };
+}
+
+/**
+ * The backward kernel. First pass: a thread owns a query row and its dq. Second: a thread owns a key row, its dk and dv, and walks
+ * the queries that see it, in all heads of the group. Every sum has one owner and one order.
+ */
+export function attentionBackwardRows(sizes: AttentionSizes, params: AttentionParams): WebGpuFusedKernel {
+  const { batch, tokens, heads, keyHeads, group, size, valueSize } = sizes;
+  const queries = rowGrid(batch * heads * tokens);
+  const keys = rowGrid(batch * keyHeads * tokens);
+  return {
+    passes: [
+      { entry: "attentionQueries", workgroups: queries.workgroups },
+      { entry: "attentionKeys", workgroups: keys.workgroups },
+    ],
+    wgsl: ([q, k, v, lse, delta, dOut, documents], [packed]) => {
+      const width = packed!.shape[2]!;
+      const packedAt = (row: string, start: string): string =>
+        `${packed!.name}[${packed!.offset}u + (b * ${tokens}u + ${row}) * ${width}u + ${start} + d]`;
+      // p = exp(S - lse), ds = p * (do . v - delta) * scale
+      const weigh = (query: string, key: string, dO: string, value: string): string => `
+    var s = 0.0;
+    for (var d = 0u; d < ${size}u; d++) { s += ${query} * ${key}; }
+    var dp = 0.0;
+    for (var d = 0u; d < ${valueSize}u; d++) { dp += ${dO} * ${value}; }
+    let p = mc_exp(s * ${literal(params.scale)} - ${lse!.name}[${offsetOf(lse!, ["b", "h", "i"])}]);
+    let ds = p * (dp - ${delta!.name}[${offsetOf(delta!, ["b", "h", "i"])}]) * ${literal(params.scale)};`;
+      const [queryOf, keyOf] = [elementOf(q!, "qAt", "d"), elementOf(k!, "kAt", "d")];
+      const [valueOf, dOutOf] = [elementOf(v!, "vAt", "d"), elementOf(dOut!, "dOutAt", "d")];
+      return `
+@compute @workgroup_size(${queries.threads})
+fn attentionQueries(@builtin(global_invocation_id) id: vec3<u32>) {
+  let row = ${queries.index};
+  if (row >= ${batch * heads * tokens}u) { return; }
+  let i = row % ${tokens}u;
+  let h = (row / ${tokens}u) % ${heads}u;
+  let b = row / ${tokens * heads}u;
+  let g = h / ${group}u;
+  let qAt = ${offsetOf(q!, ["b", "i", "h"])};
+  let dOutAt = ${offsetOf(dOut!, ["b", "i", "h"])};
+  var query: array<f32, ${size}>;
+  var dQuery: array<f32, ${size}>;
+  var dO: array<f32, ${valueSize}>;
+  for (var d = 0u; d < ${size}u; d++) { query[d] = ${queryOf}; }
+  for (var d = 0u; d < ${valueSize}u; d++) { dO[d] = ${dOutOf}; }
+  for (var j = 0u; j < ${params.causal ? "i + 1u" : `${tokens}u`}; j++) {
+    ${documentTest(documents)}
+    let kAt = ${offsetOf(k!, ["b", "j", "g"])};
+    let vAt = ${offsetOf(v!, ["b", "j", "g"])};
+    ${weigh("query[d]", keyOf, "dO[d]", valueOf)}
+    for (var d = 0u; d < ${size}u; d++) { dQuery[d] += ds * ${keyOf}; }
+  }
+  for (var d = 0u; d < ${size}u; d++) { ${packedAt("i", `h * ${size}u`)} = dQuery[d]; }
+}
+
+@compute @workgroup_size(${keys.threads})
+fn attentionKeys(@builtin(global_invocation_id) id: vec3<u32>) {
+  let row = ${keys.index};
+  if (row >= ${batch * keyHeads * tokens}u) { return; }
+  let j = row % ${tokens}u;
+  let g = (row / ${tokens}u) % ${keyHeads}u;
+  let b = row / ${tokens * keyHeads}u;
+  let kAt = ${offsetOf(k!, ["b", "j", "g"])};
+  let vAt = ${offsetOf(v!, ["b", "j", "g"])};
+  var key: array<f32, ${size}>;
+  var value: array<f32, ${valueSize}>;
+  var dKey: array<f32, ${size}>;
+  var dValue: array<f32, ${valueSize}>;
+  for (var d = 0u; d < ${size}u; d++) { key[d] = ${keyOf}; }
+  for (var d = 0u; d < ${valueSize}u; d++) { value[d] = ${valueOf}; }
+  for (var h = g * ${group}u; h < (g + 1u) * ${group}u; h++) {
+    for (var i = ${params.causal ? "j" : "0u"}; i < ${tokens}u; i++) {
+      ${documentTest(documents)}
+      let qAt = ${offsetOf(q!, ["b", "i", "h"])};
+      let dOutAt = ${offsetOf(dOut!, ["b", "i", "h"])};
+      ${weigh(queryOf, "key[d]", dOutOf, "value[d]")}
+      for (var d = 0u; d < ${size}u; d++) { dKey[d] += ds * ${queryOf}; }
+      for (var d = 0u; d < ${valueSize}u; d++) { dValue[d] += p * ${dOutOf}; }
+    }
+  }
+  for (var d = 0u; d < ${size}u; d++) { ${packedAt("j", `${heads * size}u + g * ${size}u`)} = dKey[d]; }
+  for (var d = 0u; d < ${valueSize}u; d++) { ${packedAt("j", `${(heads + keyHeads) * size}u + g * ${valueSize}u`)} = dValue[d]; }
+}`;
+    },
+  };
+}
