@@ -16,5 +16,6 @@ export default defineConfig({
   outExtensions: () => ({ js: ".js", dts: ".d.ts" }),
   tsconfig: fileURLToPath(new URL("tsconfig.build.json", import.meta.url)),
   dts: true,
+  inputOptions: { checks: { pluginTimings: false } }, // declarations take most of a build; that is no news
   clean: true,
 });
