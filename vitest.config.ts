@@ -10,6 +10,8 @@ import { chromiumHost, dawnHost } from "./scripts/lib/hosts.mjs";
 
 const inherited = { ...process.env }; // before dawn() adds its driver, which is not for the browser
 const conditions = ["@mc/source", "module", "development|production"];
+// `npm test` names its run and the hosts that have finished, so that a host can compare itself with those before it.
+const run = { MC_RUN: process.env.MC_RUN ?? "", MC_RAN: process.env.MC_RAN ?? "" };
 const tests = (suffix: string) => `packages/*/src/**/*${suffix}.test.ts`;
 const programs = (suffix: string) => `{examples,benchmarks}/**/*${suffix}.test.ts`;
 
@@ -32,7 +34,7 @@ function cpu(): TestProjectInlineConfiguration[] {
       name: "cpu",
       include: [tests(""), programs("")],
       exclude,
-      env: { MC_TEST_DEVICE: "cpu" },
+      env: { MC_TEST_DEVICE: "cpu", MC_HOST: "cpu", ...run },
       pool: "forks",
       execArgv: ["--expose-gc"],
     }),
@@ -50,7 +52,7 @@ async function dawn(): Promise<TestProjectInlineConfiguration[]> {
       name: "dawn",
       include: [tests(""), programs(".gpu"), programs(".dawn")],
       exclude,
-      env: { MC_TEST_DEVICE: "webgpu" },
+      env: { MC_TEST_DEVICE: "webgpu", MC_HOST: "dawn", ...run },
       pool: "forks",
       execArgv: ["--expose-gc"],
       fileParallelism: false, // one driver, which uses every core as it is
@@ -70,7 +72,7 @@ async function chromium(): Promise<TestProjectInlineConfiguration[]> {
       name: "chromium",
       include: [tests("")],
       exclude,
-      env: { MC_TEST_DEVICE: "webgpu" },
+      env: { MC_TEST_DEVICE: "webgpu", MC_HOST: "chromium", ...run },
       fileParallelism: false,
       browser: {
         enabled: true,

@@ -2,13 +2,13 @@
 // in Node, and WebGPU in Chromium; the vitest project names the device in MC_TEST_DEVICE.
 import { type ConnectOptions, connect, type Device } from "@mc/tensor";
 import { afterAll, expect } from "vitest";
+import { env } from "./env.ts";
 
 /** "cpu" or "webgpu": the device of this host. */
 export const hostDevice: "cpu" | "webgpu" = readHostDevice();
 
 function readHostDevice(): "cpu" | "webgpu" {
-  const env = (import.meta as { env?: Record<string, string | undefined> }).env ?? {};
-  const name = env.MC_TEST_DEVICE ?? globalThis.process?.env?.MC_TEST_DEVICE ?? "cpu";
+  const name = env("MC_TEST_DEVICE") ?? "cpu";
   if (name !== "cpu" && name !== "webgpu") throw new Error(`testDevice: MC_TEST_DEVICE must be "cpu" or "webgpu", got "${name}"`);
   return name;
 }

@@ -1,6 +1,7 @@
 // randomGraph/shard.ts: the property test over a range of seeds. Test files take one range each, so that they run side by side.
 import type { Device } from "@mc/tensor";
-import { beforeAll, describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
+import { env } from "../env.ts";
 import { hostDevice, oracleDevice, sharedTestDevice } from "../host.ts";
 import { difference, distance, evaluate, type RunOptions, settings, unfused } from "./check.ts";
 import { type Graph, printGraph, randomGraph, shrinkGraph } from "./generate.ts";
@@ -11,7 +12,7 @@ const exactly = 1e-12;
 const single = 1e-3;
 
 /** Set MC_GRAPH_SEED to run one seed only, with every setting, and to print its graph. */
-const only = ((import.meta as { env?: Record<string, string | undefined> }).env?.MC_GRAPH_SEED ?? globalThis.process?.env?.MC_GRAPH_SEED) || undefined;
+const only = env("MC_GRAPH_SEED");
 
 interface Way extends Omit<RunOptions, "device"> {
   readonly name: string;
@@ -40,48 +41,43 @@ async function failure(graph: Graph, way: Way, device: Device, oracle: Device): 
   }
 }
 
-/** Registers the test over seeds [first, last). */
-export function testGraphs(first: number, last: number): void {
-  describe.runIf(only === undefined || (Number(only) >= first && Number(only) < last))(`random graphs, seeds ${first} to ${last - 1}`, () => {
-    let device: Device;
-    let oracle: Device;
-    beforeAll(async () => {
-      device = await sharedTestDevice();
-      oracle = await oracleDevice();
-    });
-    const range = (count: number): number[] => (only === undefined ? Array.from({ length: count }, (_, i) => first + i) : [Number(only)]);
-    // the float64 CPU device is the same on every host: the CPU host does the bulk
-    const many = range(hostDevice === "cpu" ? last - first : 10);
-    const few = range(hostDevice === "cpu" ? 100 : 15);
+/** Runs seeds in the given ways; fails with each failing one made smaller, and the command that runs it again. */
+async function checkSeeds(seeds: readonly number[], graphOf: (seed: number, oracle: Device) => Graph, device: Device, ways: (seed: number) => Way[]): Promise<void> {
+  const oracle = await oracleDevice();
+  const failures: string[] = [];
+  for (const seed of seeds) {
+    const graph = graphOf(seed, oracle);
+    if (only !== undefined) console.info(`seed ${seed}\n${printGraph(graph)}`);
+    for (const way of ways(seed)) {
+      if ((await failure(graph, way, device, oracle)) === undefined) continue;
+      const small = await shrinkGraph(graph, oracle, async (g) => (await failure(g, way, device, oracle)) !== undefined);
+      failures.push(`seed ${seed}, ${way.name}${way.gradient ? ", gradient" : ""}: ${await failure(small, way, device, oracle)}\n${printGraph(small)}\n${command(seed)}`);
+      break;
+    }
+    if (failures.length >= 3) break;
+  }
+  expect(failures.join("\n\n")).toBe("");
+}
 
-    /** Runs all seeds; reports each failing one, made smaller, with the command to run it again. */
-    const check = async (seeds: number[], graphOf: (seed: number) => Graph, on: Device, ways: (seed: number) => Way[]): Promise<void> => {
-      const failures: string[] = [];
-      for (const seed of seeds) {
-        const graph = graphOf(seed);
-        if (only !== undefined) console.info(`seed ${seed}\n${printGraph(graph)}`);
-        for (const way of ways(seed)) {
-          if ((await failure(graph, way, on, oracle)) === undefined) continue;
-          const small = await shrinkGraph(graph, oracle, async (g) => (await failure(g, way, on, oracle)) !== undefined);
-          failures.push(`seed ${seed}, ${way.name}${way.gradient ? ", gradient" : ""}: ${await failure(small, way, on, oracle)}\n${printGraph(small)}\n${command(seed)}`);
-          break;
-        }
-        if (failures.length >= 3) break;
-      }
-      expect(failures.join("\n\n")).toBe("");
-    };
+const within = (first: number, last: number): number[] =>
+  only === undefined ? Array.from({ length: last - first }, (_, i) => first + i) : [Number(only)].filter((seed) => seed >= first && seed < last);
 
-    test("give the same values fused as unfused in float64, for every setting, donation on and off", async () => {
-      await check(many, (seed) => randomGraph(seed, { operations: 14 + (seed % 5), device: oracle }), oracle, waysOf);
-    }, 300_000);
+/** Registers the float64 property over seeds [first, last). */
+export function testFusion(first: number, last: number): void {
+  test(`random graphs ${first} to ${last - 1} give the same values fused as unfused in float64, for every setting, donation on and off`, async () => {
+    await checkSeeds(within(first, last), (seed, device) => randomGraph(seed, { operations: 14 + (seed % 5), device }), await oracleDevice(), waysOf);
+  }, 300_000);
+}
 
-    test("give the values of float64 on the host's device", async () => {
-      await check(
-        few,
-        (seed) => randomGraph(seed, { operations: 14, smooth: true, device: oracle }),
-        device,
-        (seed) => waysOf(seed).filter((way, i) => (only === undefined ? i === 1 : !way.name.startsWith("64"))).map((way) => ({ ...way, replays: 1 })),
-      );
-    }, 300_000);
-  });
+/** Registers the comparison of the host's device with float64 over seeds [first, last): smooth graphs, fused, donated. */
+export function testDeviceGraphs(first: number, last: number): void {
+  test(`random graphs ${first} to ${last - 1} give the values of float64 on the host's device`, async () => {
+    const ways = (seed: number): Way[] => waysOf(seed).filter((way, i) => (only === undefined ? i === 1 : !way.name.startsWith("64")));
+    await checkSeeds(
+      within(first, last),
+      (seed, device) => randomGraph(seed, { operations: 14, smooth: true, device }),
+      await sharedTestDevice(),
+      (seed) => ways(seed).map((way) => ({ ...way, replays: 1 })),
+    );
+  }, 300_000);
 }

@@ -1,0 +1,135 @@
+// The conformance tool as it is used: exit codes, files written, and that it sees one weight in a thousand changed.
+import { execFile } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { readSafetensors, type TypedArray, writeSafetensors } from "@mc/tensor";
+import { afterAll, describe, expect, test } from "vitest";
+import { random } from "./random.ts";
+
+const main = fileURLToPath(new URL("../conformance/main.ts", import.meta.url));
+const fixtures = fileURLToPath(new URL("../fixtures/", import.meta.url));
+const scratch = mkdtempSync(join(tmpdir(), "mc-conformance-"));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+interface Run {
+  readonly code: number;
+  readonly output: string;
+}
+
+function conformance(...args: string[]): Promise<Run> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, ["--conditions=@mc/source", "--import", "tsx", main, ...args], { maxBuffer: 1 << 24 }, (error, stdout, stderr) => {
+      resolve({ code: error ? Number(error.code) : 0, output: stdout + stderr });
+    });
+  });
+}
+
+const readTensors = (...path: string[]) => readSafetensors(new Uint8Array(readFileSync(join(...path)))).tensors;
+
+/** A copy of fixtures in a folder of its own, with one tensor of one file scaled by 1.001. */
+function scaled(name: string, file: string, tensor: string, ...others: string[]): string {
+  const folder = mkdtempSync(join(scratch, "scaled-"));
+  for (const each of [name, ...others]) cpSync(join(fixtures, each), join(folder, each), { recursive: true });
+  const [target] = others.length > 0 && file === "model.safetensors" ? others : [name];
+  const tensors = { ...readTensors(folder, target!, file) };
+  const { shape, data } = tensors[tensor]!;
+  tensors[tensor] = { dtype: "F32", shape, data: data.map((v) => v * 1.001) as TypedArray };
+  writeFileSync(join(folder, target!, file), writeSafetensors(tensors));
+  return join(folder, name);
+}
+
+describe("npm run conformance", () => {
+  test("passes on the committed folders in both precisions and writes what it computed", async () => {
+    const names = ["llama_gqa_tiny", "gpt2_tiny", "optim", "train_llama_gqa", "train_gpt2"];
+    const out = join(scratch, "out");
+    const { code, output } = await conformance("--write", out, ...names.map((name) => join(fixtures, name)));
+    expect(output).toMatch(/\d+ errors computed, 0 past their bounds/);
+    expect(code).toBe(0);
+    for (const [name, file] of [["llama_gqa_tiny", "case"], ["gpt2_tiny", "case"], ["optim", "optim"], ["train_llama_gqa", "train"], ["train_gpt2", "train"]] as const) {
+      const expected = readTensors(fixtures, name, `${file}.safetensors`);
+      const computed = readTensors(out, name, `${file}.safetensors`);
+      const given = /^input_ids|\.param0$|\.grad\d+$|\.polar$/;
+      expect(Object.keys(computed).sort()).toEqual(Object.keys(expected).filter((key) => !given.test(key)).sort());
+      for (const [key, { dtype, shape }] of Object.entries(computed)) {
+        expect(dtype, key).toBe("F64");
+        expect(shape, key).toEqual(expected[key]!.shape);
+      }
+    }
+    expect(readTensors(out, "gpt2_tiny", "case.f32.safetensors").logits!.dtype).toBe("F32");
+  }, 180_000);
+
+  test.each([
+    ["a weight of a Llama", () => scaled("llama_gqa_tiny", "model.safetensors", "model.layers.1.self_attn.v_proj.weight")],
+    ["a norm of a GPT-2", () => scaled("gpt2_tiny", "model.safetensors", "transformer.h.0.ln_2.weight")],
+    ["a weight of the model behind a training", () => scaled("train_llama_gqa", "model.safetensors", "model.layers.0.mlp.up_proj.weight", "llama_gqa_tiny")],
+    ["a recorded parameter of a training", () => scaled("train_gpt2", "train.safetensors", "param.4.transformer.h.1.mlp.c_fc.weight", "gpt2_tiny")],
+    ["a starting point of an optimizer", () => scaled("optim", "optim.safetensors", "wide.param0")],
+  ])("fails when %s is scaled by 1.001", async (_, make) => {
+    const { code, output } = await conformance("--precision", "f64", make());
+    expect(output).toContain("FAILED");
+    expect(code).toBe(1);
+  }, 60_000);
+
+  test("works on a folder of other sizes", async () => {
+    const folder = join(scratch, "other");
+    mkdirSync(folder);
+    const config = { model_type: "llama", vocab_size: 50, hidden_size: 36, num_hidden_layers: 3, num_attention_heads: 6, num_key_value_heads: 3, head_dim: 6, intermediate_size: 20, rms_norm_eps: 1e-5, rope_parameters: { rope_theta: 500, rope_type: "default" }, max_position_embeddings: 32 };
+    const shapes: Record<string, number[]> = { "model.embed_tokens.weight": [50, 36], "lm_head.weight": [50, 36], "model.norm.weight": [36] };
+    for (let i = 0; i < 3; i++) {
+      const at = `model.layers.${i}`;
+      Object.assign(shapes, {
+        [`${at}.self_attn.q_proj.weight`]: [36, 36],
+        [`${at}.self_attn.k_proj.weight`]: [18, 36],
+        [`${at}.self_attn.v_proj.weight`]: [18, 36],
+        [`${at}.self_attn.o_proj.weight`]: [36, 36],
+        [`${at}.mlp.gate_proj.weight`]: [20, 36],
+        [`${at}.mlp.up_proj.weight`]: [20, 36],
+        [`${at}.mlp.down_proj.weight`]: [36, 20],
+        [`${at}.input_layernorm.weight`]: [36],
+        [`${at}.post_attention_layernorm.weight`]: [36],
+      });
+    }
+    const r = random(1);
+    const fill = (shape: readonly number[]) => ({ shape, data: Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => r.normal() / 4) });
+    const zeros = (shape: readonly number[]) => ({ shape, data: new Float32Array(shape.reduce((a, b) => a * b)) });
+    const ids = { shape: [3, 9], data: Int32Array.from({ length: 27 }, () => r.integer(0, 50)) };
+    const all = (make: typeof zeros) => ({
+      input_ids: ids,
+      logits: make([3, 9, 50]),
+      loss: make([1]),
+      ...Object.fromEntries([0, 1, 2, 3].map((i) => [`hidden.${i}`, make([3, 9, 36])])),
+      ...Object.fromEntries([0, 1, 2].map((i) => [`max_logit.${i}`, make([6])])),
+      ...Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [`grad.${name}`, make(shape)])),
+    });
+    writeFileSync(join(folder, "config.json"), JSON.stringify(config));
+    writeFileSync(join(folder, "model.safetensors"), writeSafetensors(Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, fill(shape)]))));
+    // wrong numbers fail; what it writes itself, it accepts
+    writeFileSync(join(folder, "case.safetensors"), writeSafetensors(all(fill)));
+    expect((await conformance("--precision", "f64", "--write", join(scratch, "written"), folder)).code).toBe(1);
+    const written = readTensors(scratch, "written", "other", "case.safetensors");
+    writeFileSync(join(folder, "case.safetensors"), writeSafetensors({ ...written, input_ids: ids }));
+    expect((await conformance("--precision", "both", folder)).code).toBe(0);
+  }, 60_000);
+
+  test.each([
+    ["no folder", []],
+    ["an unknown option", ["--quick", join(fixtures, "optim")]],
+    ["an unknown device", ["--device", "tpu", join(fixtures, "optim")]],
+    ["an unknown precision", ["--precision", "f16", join(fixtures, "optim")]],
+    ["f64 on a GPU", ["--device", "webgpu", "--precision", "f64", join(fixtures, "optim")]],
+    ["a folder that is not there", [join(fixtures, "none")]],
+    ["a folder of nothing known", [scratch]],
+  ])("ends with exit code 2 and a reason for %s", async (_, args) => {
+    const { code, output } = await conformance(...args);
+    expect(code).toBe(2);
+    expect(output).toMatch(/^conformance: /m);
+  });
+
+  test("--help prints the options and ends with exit code 0", async () => {
+    const { code, output } = await conformance("--help");
+    expect(code).toBe(0);
+    expect(output).toContain("--write DIR");
+  });
+});

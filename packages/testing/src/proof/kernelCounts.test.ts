@@ -1,0 +1,39 @@
+// How many kernels common programs take: pinned, so that a change of the scheduler that costs dispatches shows.
+import { transformer } from "@mc/nn";
+import { adamw, type OptimizerState } from "@mc/optim";
+import { add, compile, explain, gelu, key, mul, ones, realise, type Tensor, tensor } from "@mc/tensor";
+import { expect, test } from "vitest";
+import { testDevice } from "../host.ts";
+
+await testDevice();
+
+test("gelu(x * w + b) is one kernel", () => {
+  const f = (x: Tensor, w: Tensor, b: Tensor): Tensor => gelu(add(mul(x, w), b));
+  expect(explain(f, ones([8, 16]), ones([16]), ones([16])).kernels.length).toBe(1);
+});
+
+test("AdamW over 100 tensors takes at most 100 dispatches and 5 pipelines", async () => {
+  const shapes = [[16, 16], [16], [64, 16], [16, 64]];
+  const tree = (value: number): Record<string, Tensor> =>
+    Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`p${i}`, tensor(new Float32Array(shapes[i % 4]!.reduce((a, b) => a * b)).fill(value), { shape: shapes[i % 4] })]));
+  const optimizer = adamw({ learningRate: 1e-3, weightDecay: 0.1 });
+  const params = tree(1);
+  const state = optimizer.init(params);
+  await realise(state);
+  const step = compile(
+    ({ params, state, grads }: { params: Record<string, Tensor>; state: OptimizerState; grads: Record<string, Tensor> }) => optimizer.update(grads, state, params),
+    { donate: ["params", "state"] },
+  );
+  const { kernels, pipelines } = explain(step, { params, state, grads: tree(0.5) });
+  expect(kernels.length).toBeLessThanOrEqual(100);
+  expect(pipelines).toBeLessThanOrEqual(5);
+});
+
+test("the forward of a Llama layer takes at most 20 kernels", () => {
+  const count = (numLayers: number): number => {
+    const model = transformer({ vocabSize: 64, hiddenSize: 32, numLayers, attention: { numHeads: 4, numKeyValueHeads: 2 } });
+    const inputs = tensor(new Int32Array(2 * 16), { shape: [2, 16] });
+    return explain((params: ReturnType<typeof model.init>, ids: Tensor) => model.apply(params, ids), model.init(key(1)), inputs).kernels.length;
+  };
+  expect(count(2) - count(1)).toBeLessThanOrEqual(20);
+});

@@ -1,3 +1,0 @@
-import { testGraphs } from "./shard.ts";
-
-testGraphs(1000, 1500);

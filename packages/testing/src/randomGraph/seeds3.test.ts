@@ -1,3 +1,0 @@
-import { testGraphs } from "./shard.ts";
-
-testGraphs(1500, 2000);
