@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { readSafetensors, type TypedArray, writeSafetensors } from "@mc/tensor";
 import { afterAll, describe, expect, test } from "vitest";
+import { conformance } from "../conformance/cli.ts";
 import { random } from "./random.ts";
 
 const main = fileURLToPath(new URL("../conformance/main.ts", import.meta.url));
@@ -18,9 +19,19 @@ interface Run {
   readonly output: string;
 }
 
-function conformance(...args: string[]): Promise<Run> {
+/** The tool in this process. */
+async function run(...args: string[]): Promise<Run> {
+  const lines: string[] = [];
+  const write = (text: string): void => {
+    lines.push(text);
+  };
+  return { code: await conformance(args, { log: write, error: write }), output: lines.join("\n") };
+}
+
+/** The tool as a program. */
+function runProgram(...args: string[]): Promise<Run> {
   return new Promise((resolve) => {
-    execFile(process.execPath, ["--conditions=@mc/source", "--import", "tsx", main, ...args], { maxBuffer: 1 << 24 }, (error, stdout, stderr) => {
+    execFile(process.execPath, ["--conditions=@mc/source", "--import", "tsx", main, ...args], (error, stdout, stderr) => {
       resolve({ code: error ? Number(error.code) : 0, output: stdout + stderr });
     });
   });
@@ -44,7 +55,7 @@ describe("npm run conformance", () => {
   test("passes on the committed folders in both precisions and writes what it computed", async () => {
     const names = ["llama_gqa_tiny", "gpt2_tiny", "optim", "train_llama_gqa", "train_gpt2"];
     const out = join(scratch, "out");
-    const { code, output } = await conformance("--write", out, ...names.map((name) => join(fixtures, name)));
+    const { code, output } = await run("--write", out, ...names.map((name) => join(fixtures, name)));
     expect(output).toMatch(/\d+ errors computed, 0 past their bounds/);
     expect(code).toBe(0);
     for (const [name, file] of [["llama_gqa_tiny", "case"], ["gpt2_tiny", "case"], ["optim", "optim"], ["train_llama_gqa", "train"], ["train_gpt2", "train"]] as const) {
@@ -67,7 +78,7 @@ describe("npm run conformance", () => {
     ["a recorded parameter of a training", () => scaled("train_gpt2", "train.safetensors", "param.4.transformer.h.1.mlp.c_fc.weight", "gpt2_tiny")],
     ["a starting point of an optimizer", () => scaled("optim", "optim.safetensors", "wide.param0")],
   ])("fails when %s is scaled by 1.001", async (_, make) => {
-    const { code, output } = await conformance("--precision", "f64", make());
+    const { code, output } = await run("--precision", "f64", make());
     expect(output).toContain("FAILED");
     expect(code).toBe(1);
   }, 60_000);
@@ -107,10 +118,10 @@ describe("npm run conformance", () => {
     writeFileSync(join(folder, "model.safetensors"), writeSafetensors(Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, fill(shape)]))));
     // wrong numbers fail; what it writes itself, it accepts
     writeFileSync(join(folder, "case.safetensors"), writeSafetensors(all(fill)));
-    expect((await conformance("--precision", "f64", "--write", join(scratch, "written"), folder)).code).toBe(1);
+    expect((await run("--precision", "f64", "--write", join(scratch, "written"), folder)).code).toBe(1);
     const written = readTensors(scratch, "written", "other", "case.safetensors");
     writeFileSync(join(folder, "case.safetensors"), writeSafetensors({ ...written, input_ids: ids }));
-    expect((await conformance("--precision", "both", folder)).code).toBe(0);
+    expect((await run("--precision", "both", folder)).code).toBe(0);
   }, 60_000);
 
   test.each([
@@ -122,14 +133,18 @@ describe("npm run conformance", () => {
     ["a folder that is not there", [join(fixtures, "none")]],
     ["a folder of nothing known", [scratch]],
   ])("ends with exit code 2 and a reason for %s", async (_, args) => {
-    const { code, output } = await conformance(...args);
+    const { code, output } = await run(...args);
     expect(code).toBe(2);
     expect(output).toMatch(/^conformance: /m);
   });
 
   test("--help prints the options and ends with exit code 0", async () => {
-    const { code, output } = await conformance("--help");
+    const { code, output } = await runProgram("--help");
     expect(code).toBe(0);
     expect(output).toContain("--write DIR");
+  });
+
+  test("the program hands its exit code on", async () => {
+    expect((await runProgram(join(fixtures, "none"))).code).toBe(2);
   });
 });
