@@ -3,7 +3,7 @@
 import { type Index, indexKey } from "../../compiler/affine.ts";
 import type { Value } from "../../compiler/kernel.ts";
 import type { DType } from "../../dtype.ts";
-import { scalarRow } from "../../scalar.ts";
+import { type ScalarOp, scalarRow } from "../../scalar.ts";
 import { wgslLiteral } from "./helpers.ts";
 
 type KernelValue = Value<number>;
@@ -187,24 +187,19 @@ function operation(value: Extract<KernelValue, { kind: "op" }>, args: readonly s
   const { op, dtype } = value;
   const from = value.args[0]!.dtype;
   if (from === "f32") {
-    if (
-      op === "toI32" ||
-      op === "toU32" ||
-      op === "sign" ||
-      op === "mod" ||
-      op === "sin" ||
-      op === "cos" ||
-      op === "exp" ||
-      op === "log"
-    ) {
-      return `mc_${op}(${args.join(", ")})`;
-    }
+    if (floatHelpers.has(op)) return `mc_${op}(${args.join(", ")})`;
+    if (op === "sigmoid") return `(1.0 / (1.0 + mc_exp(-${args[0]})))`;
+    if (op === "ne") return `!(${args[0]} == ${args[1]})`; // NaN != x is false on some drivers
   } else if ((op === "div" || op === "mod") && from !== "bool") {
     // as on the CPU: n / 0 = 0 (WGSL says n)
-    return `select(${scalarRow(op).wgsl(args, dtype)}, ${wgslLiteral(0, dtype)}, ${args[1]} == ${wgslLiteral(0, dtype)})`;
+    const zero = wgslLiteral(0, dtype);
+    return `select(${scalarRow(op).wgsl(args, dtype)}, ${zero}, ${args[1]} == ${zero})`;
   }
   return scalarRow(op).wgsl(args, dtype);
 }
+
+/** Operations on f32 that have a function of their own. */
+const floatHelpers: ReadonlySet<ScalarOp> = new Set(["toI32", "toU32", "sign", "mod", "sin", "cos", "exp", "log"]);
 
 /** Values that `value` is computed from. */
 function valuesOf(value: KernelValue): KernelValue[] {

@@ -12,8 +12,9 @@ export const storageType = (dtype: DType): string => (dtype === "bool" ? "u32" :
 const bits = (x: number): number => new Uint32Array(new Float32Array([x]).buffer)[0]!;
 
 /**
- * A constant as WGSL text. Const-expressions must not be infinite or NaN, so those go through functions; -0 and denormals
- * are written by their bits; negative numbers are in parentheses, because `--1` is a token.
+ * A constant as WGSL text. Const-expressions must not be infinite or NaN, and compilers were seen to merge 0 and -0, so
+ * those go through functions; denormals are written by their bits; negative numbers are in parentheses, because `--` is a
+ * token.
  */
 export function wgslLiteral(value: number, dtype: DType): string {
   switch (dtype) {
@@ -28,7 +29,8 @@ export function wgslLiteral(value: number, dtype: DType): string {
       if (Number.isNaN(x)) return "mc_nan()";
       if (x === Infinity) return "mc_infinity()";
       if (x === -Infinity) return "(-mc_infinity())";
-      if (Object.is(x, -0) || (x !== 0 && Math.abs(x) < 1.1754943508222875e-38)) return `bitcast<f32>(${bits(x)}u)`;
+      if (Object.is(x, -0)) return "mc_negativeZero()";
+      if (x !== 0 && Math.abs(x) < 1.1754943508222875e-38) return `bitcast<f32>(${bits(x)}u)`;
       const text = `${x}`;
       return x < 0 ? `(${text}f)` : `${text}f`;
     }
@@ -42,6 +44,8 @@ const helpers: Record<string, string> = {
 
   mc_nan: `fn mc_nan() -> f32 { var b = 0x7fc00000u; return bitcast<f32>(b); }`,
 
+  mc_negativeZero: `fn mc_negativeZero() -> f32 { var b = 0x80000000u; return bitcast<f32>(b); }`,
+
   // some drivers say x != x is false for NaN: look at the bits
   mc_isNaN: `fn mc_isNaN(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }`,
 
@@ -53,6 +57,9 @@ const helpers: Record<string, string> = {
   mc_min: `fn mc_min(a: f32, b: f32) -> f32 { return select(select(min(a, b), b, mc_isNaN(b)), a, mc_isNaN(a)); }`,
 
   mc_sign: `fn mc_sign(x: f32) -> f32 { return select(sign(x), x, mc_isNaN(x)); }`,
+
+  // the upper 12 bits of the significand: products of two such numbers are exact
+  mc_high: `fn mc_high(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) & 0xfffff000u); }`,
 
   // order-preserving map to u32 for argmax: -inf < ... < -0 = 0 < ... < inf < NaN
   mc_order: `fn mc_order(x: f32) -> u32 {
@@ -76,13 +83,18 @@ const helpers: Record<string, string> = {
   return u32(x);
 }`,
 
-  // remainder with the sign of x; the quotient may be rounded up by one, so the result is brought back into range
+  // remainder with the sign of x: |x| - q |y| with the product in four exact parts, exact for quotients below 2^24; the
+  // rounded quotient may be one too large, so the result is brought back into range
   mc_mod: `fn mc_mod(x: f32, y: f32) -> f32 {
   let a = abs(x);
   let b = abs(y);
   if (!mc_isFinite(x) || mc_isNaN(y) || b == 0.0) { return mc_nan(); }
   if (a < b || !mc_isFinite(y)) { return x; }
-  var r = fma(-trunc(a / b), b, a);
+  let q = trunc(a / b);
+  let qh = mc_high(q);
+  let bh = mc_high(b);
+  var r = ((a - qh * bh) - qh * (b - bh)) - (q - qh) * bh;
+  r -= (q - qh) * (b - bh);
   if (r < 0.0) { r += b; }
   if (r >= b) { r -= b; }
   return select(r, -r, x < 0.0);
@@ -113,8 +125,7 @@ const helpers: Record<string, string> = {
 
   // x^y = 2^(y log2 x) with log2 x and the product kept as sums of two floats: relative error below 3e-7, also for
   // 0.999^10000, where WGSL's pow loses four digits. Special cases as in JavaScript.
-  mc_pow: `fn mc_high(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) & 0xfffff000u); }
-fn mc_powPositive(x: f32, y: f32) -> f32 {
+  mc_pow: `fn mc_powPositive(x: f32, y: f32) -> f32 {
   // x = 2^e m; ln m = 2 s + s^3 (2/3 + 2/5 s^2 + ...), s = (m - 1) / (m + 1) = sh + sl
   let denormal = x < 1.17549435e-38f;
   let u = bitcast<u32>(select(x, x * 8388608.0, denormal)) - 0x3f3504f3u;

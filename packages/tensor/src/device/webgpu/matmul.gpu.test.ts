@@ -1,0 +1,122 @@
+// Every matmul variant in every transpose mode, at sizes on and around the tiles' edges, against a product in doubles.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { MatmulKernel, Value } from "../../compiler/kernel.ts";
+import { sizeOf } from "../../shape.ts";
+import { connectWebGpu } from "./connect.ts";
+import type { WebGpuDevice } from "./device.ts";
+import { chooseMatmul } from "./emitMatmul.ts";
+import { type MatmulShape, matmulKernel, randomFloats } from "./fixtures/kernels.ts";
+import { runKernel } from "./fixtures/run.ts";
+import type { MatmulVariant } from "./program.ts";
+
+const variants: MatmulVariant[] = ["naive", "vector", "block", "tiled", "tiled-large", "tiled-small", "tiled-split"];
+const modes = [
+  { transposeA: false, transposeB: false },
+  { transposeA: false, transposeB: true },
+  { transposeA: true, transposeB: false },
+  { transposeA: true, transposeB: true },
+];
+
+const op = (id: number, name: "add" | "mul" | "max", ...args: Value<number>[]): Value<number> => ({
+  kind: "op",
+  id,
+  dtype: "f32",
+  op: name,
+  args,
+});
+const half: Value<number> = { kind: "constant", id: 3, dtype: "f32", value: 0.5 };
+/** max(product / 2 + c, 1/2) */
+const epilogue = (product: Value<number>, c: Value<number>) =>
+  op(6, "max", op(5, "add", op(4, "mul", product, half), c), half);
+
+// between them, every size as m, n or k
+const plain: MatmulShape[] = [
+  { m: 1, n: 65, k: 130 },
+  { m: 3, n: 64, k: 63 },
+  { m: 17, n: 7, k: 65 },
+  { m: 130, n: 63, k: 64 },
+];
+// batches that are padded and misaligned, and an epilogue on aligned ones
+const batched: MatmulShape[] = [
+  { batch: [3], m: 33, n: 34, k: 35, pad: 3, offset: 5 },
+  { batch: [2, 2], m: 36, n: 68, k: 20, pad: 4, offset: 8, epilogue },
+];
+
+/** The stored results in doubles. */
+function expected(
+  { batch, m, n, k, a, b }: MatmulKernel,
+  [left, right, , c]: readonly number[][],
+  finished: boolean,
+): number[] {
+  const out: number[] = [];
+  for (let z = 0; z < sizeOf(batch); z++) {
+    let aBase = a.offset;
+    let bBase = b.offset;
+    let rest = z;
+    for (let d = batch.length - 1; d >= 0; d--) {
+      aBase += (rest % batch[d]!) * a.batchStrides[d]!;
+      bBase += (rest % batch[d]!) * b.batchStrides[d]!;
+      rest = Math.floor(rest / batch[d]!);
+    }
+    for (let i = 0; i < m; i++) {
+      for (let j = 0; j < n; j++) {
+        let sum = 0;
+        for (let q = 0; q < k; q++) {
+          sum +=
+            left![aBase + i * a.rowStride + q * a.columnStride]! *
+            right![bBase + q * b.rowStride + j * b.columnStride]!;
+        }
+        out.push(finished ? Math.max(sum / 2 + c![out.length]!, 0.5) : sum);
+      }
+    }
+  }
+  return out;
+}
+
+/** Largest difference from the product in doubles, relative to sqrt(k). */
+async function worstError(device: WebGpuDevice, shape: MatmulShape): Promise<number> {
+  const kernel = matmulKernel(shape);
+  const buffers = kernel.bindings.map(({ size }, i) => randomFloats(i + 1, size));
+  const right = expected(kernel, buffers, shape.epilogue !== undefined);
+  const actual = (await runKernel(device, kernel, buffers))[2]!;
+  return Math.max(...actual.map((x, i) => Math.abs(x - right[i]!))) / Math.sqrt(shape.k);
+}
+
+for (const variant of variants) {
+  describe(`matmul as "${variant}"`, { timeout: 300_000 }, () => {
+    let device: WebGpuDevice;
+    beforeAll(async () => {
+      device = await connectWebGpu({ variants: { matmul: variant } });
+    });
+    afterAll(() => device.destroy());
+
+    for (const [i, mode] of modes.entries()) {
+      // software drivers take seconds to compile a kernel with barriers: each plain shape in one mode then
+      const shapes = [...(variant.startsWith("tiled") ? [plain[i]!] : plain), ...batched];
+      test(`${mode.transposeA ? "A^T" : "A"} ${mode.transposeB ? "B^T" : "B"} is right on and off the tile`, async () => {
+        const errors = await Promise.all(shapes.map((shape) => worstError(device, { ...shape, ...mode })));
+        for (const [at, error] of errors.entries()) {
+          const { batch = [], m, n, k } = shapes[at]!;
+          expect(error, `[${batch.join(", ")}] ${m} x ${k} x ${n}`).toBeLessThan(1e-6);
+        }
+      });
+    }
+
+    test("a product over nothing is zero", async () => {
+      const kernel = matmulKernel({ m: 3, n: 5, k: 0 });
+      const [, , out] = await runKernel(device, kernel, [[], [], new Array(15).fill(7)]);
+      expect(out).toEqual(new Array(15).fill(0));
+    });
+  });
+}
+
+test("the variant depends on the class of device and the shape", () => {
+  const chosen = (shape: MatmulShape, software = false) =>
+    chooseMatmul(matmulKernel(shape), { software, variants: {} });
+  expect(chosen({ m: 256, n: 256, k: 256 }, true)).toEqual({ variant: "block", slices: 1 });
+  expect(chosen({ m: 4096, n: 4096, k: 4096 })).toEqual({ variant: "tiled-large", slices: 1 });
+  expect(chosen({ m: 1024, n: 512, k: 512 })).toEqual({ variant: "tiled", slices: 1 });
+  expect(chosen({ m: 128, n: 128, k: 2048 })).toEqual({ variant: "tiled-split", slices: 16 });
+  expect(chosen({ m: 128, n: 128, k: 64 })).toEqual({ variant: "tiled-small", slices: 1 });
+  expect(chosen({ m: 1, n: 4096, k: 4096 })).toEqual({ variant: "vector", slices: 1 });
+});
