@@ -41,17 +41,20 @@ export async function checkGrads(
 ): Promise<GradCheck[]> {
   if (isRecording()) throw new ValueError("checkGrads: call it outside of compile and grad");
   const next = randomSigns(seed);
-  const like = (x: Tensor): Tensor => tensor(Float64Array.from({ length: x.size }, next), { shape: x.shape, dtype: "f32", device: x.device });
+  const like = (x: Tensor): Tensor =>
+    tensor(Float64Array.from({ length: x.size }, next), { shape: x.shape, dtype: "f32", device: x.device });
   const outputsOf = (...xs: Tensor[]): readonly Tensor[] => {
     const y = f(...xs);
     return y instanceof Tensor ? [y] : y;
   };
   const cotangents = outputsOf(...args).map(like);
   const directions = args.map(like);
-  const weigh = (ys: readonly Tensor[], cs: readonly Tensor[]): Tensor => ys.map((y, i) => sum(mul(y, cs[i]!))).reduce((a, b) => add(a, b));
+  const weigh = (ys: readonly Tensor[], cs: readonly Tensor[]): Tensor =>
+    ys.map((y, i) => sum(mul(y, cs[i]!))).reduce((a, b) => add(a, b));
   const value = (...xs: Tensor[]): Tensor => weigh(outputsOf(...xs), cotangents);
   // the gradient along the direction, itself a function of the point
-  const slope = (...xs: Tensor[]): Tensor => weigh(vjp(value, ...xs).pullback(ones([], { device: xs[0]!.device })), directions);
+  const slope = (...xs: Tensor[]): Tensor =>
+    weigh(vjp(value, ...xs).pullback(ones([], { device: xs[0]!.device })), directions);
 
   const results: GradCheck[] = [];
   const compare = async (level: number, g: (...xs: Tensor[]) => Tensor, dg: Tensor): Promise<void> => {
@@ -61,7 +64,9 @@ export async function checkGrads(
     results.push({ order: level, analytic, numeric });
     const error = Math.abs(analytic - numeric) / Math.max(1, Math.abs(analytic), Math.abs(numeric));
     if (!(error <= tolerance)) {
-      throw new ValueError(`checkGrads: the gradient of order ${level} along a random direction is ${analytic}, central differences give ${numeric} (relative error ${error.toExponential(2)}, allowed ${tolerance})`);
+      throw new ValueError(
+        `checkGrads: the gradient of order ${level} along a random direction is ${analytic}, central differences give ${numeric} (relative error ${error.toExponential(2)}, allowed ${tolerance})`,
+      );
     }
   };
   await compare(1, value, slope(...args));

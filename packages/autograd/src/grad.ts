@@ -39,7 +39,10 @@ export function valueAndGrad<Args extends readonly unknown[], A>(
   f: (...args: Args) => WithAux<A>,
   options: GradOptions<true> & { readonly hasAux: true },
 ): (...args: Args) => ValueAndGrad<Args[0], A>;
-export function valueAndGrad<Args extends readonly unknown[]>(f: (...args: Args) => Tensor, options?: GradOptions<false>): (...args: Args) => ValueAndGrad<Args[0], undefined>;
+export function valueAndGrad<Args extends readonly unknown[]>(
+  f: (...args: Args) => Tensor,
+  options?: GradOptions<false>,
+): (...args: Args) => ValueAndGrad<Args[0], undefined>;
 export function valueAndGrad<Args extends readonly unknown[], A>(
   f: (...args: Args) => Tensor | WithAux<A>,
   { hasAux = false, argument = 0 }: GradOptions = {},
@@ -47,10 +50,15 @@ export function valueAndGrad<Args extends readonly unknown[], A>(
   return (...args) => {
     const tree = args[argument];
     const leaves = [...new Set(treeLeaves<unknown>(tree).filter((x) => x instanceof Tensor))];
-    if (leaves.length === 0) throw new ValueError(`valueAndGrad: argument ${argument} holds no tensors to differentiate by`);
+    if (leaves.length === 0)
+      throw new ValueError(`valueAndGrad: argument ${argument} holds no tensors to differentiate by`);
     return withVariables(leaves, (variables) => {
       const variableOf = new Map(leaves.map((leaf, i) => [leaf, variables[i]!]));
-      const substituted = args.map((arg, i) => (i === argument ? treeMap<unknown, unknown, unknown>((x) => (x instanceof Tensor ? variableOf.get(x)! : x), arg) : arg));
+      const substituted = args.map((arg, i) =>
+        i === argument
+          ? treeMap<unknown, unknown, unknown>((x) => (x instanceof Tensor ? variableOf.get(x)! : x), arg)
+          : arg,
+      );
       const result = f(...(substituted as unknown as Args));
       const value = hasAux ? (result as WithAux<A>).value : (result as Tensor);
       const aux = hasAux ? (result as WithAux<A>).aux : undefined;
@@ -68,10 +76,15 @@ export function valueAndGrad<Args extends readonly unknown[], A>(
 
 function checkScalar(value: unknown, hasAux: boolean): void {
   if (!(value instanceof Tensor)) {
-    const hint = hasAux ? "{ value, aux } with a tensor as value" : "a tensor; return { value, aux } and pass { hasAux: true } to return more";
+    const hint = hasAux
+      ? "{ value, aux } with a tensor as value"
+      : "a tensor; return { value, aux } and pass { hasAux: true } to return more";
     throw new ValueError(`grad: the function must return ${hint}`);
   }
-  if (value.size !== 1) throw new ShapeError(`grad: the function must return a scalar, got shape [${value.shape.join(", ")}]; take its sum or mean`);
+  if (value.size !== 1)
+    throw new ShapeError(
+      `grad: the function must return a scalar, got shape [${value.shape.join(", ")}]; take its sum or mean`,
+    );
   if (value.dtype !== "f32") throw new DTypeError(`grad: the function must return an f32 scalar, got ${value.dtype}`);
 }
 
@@ -81,9 +94,21 @@ function checkScalar(value: unknown, hasAux: boolean): void {
  * @throws as `valueAndGrad`
  * @example await grad((x: Tensor) => sum(mul(x, x)))(tensor([1, 2])).toArray(); // [2, 4]
  */
-export function grad<Args extends readonly unknown[], A>(f: (...args: Args) => WithAux<A>, options: GradOptions<true> & { readonly hasAux: true }): (...args: Args) => Args[0];
-export function grad<Args extends readonly unknown[]>(f: (...args: Args) => Tensor, options?: GradOptions<false>): (...args: Args) => Args[0];
-export function grad<Args extends readonly unknown[], A>(f: (...args: Args) => Tensor | WithAux<A>, options: GradOptions = {}): (...args: Args) => Args[0] {
-  const both = valueAndGrad(f as (...args: Args) => WithAux<A>, options as GradOptions<true> & { readonly hasAux: true });
+export function grad<Args extends readonly unknown[], A>(
+  f: (...args: Args) => WithAux<A>,
+  options: GradOptions<true> & { readonly hasAux: true },
+): (...args: Args) => Args[0];
+export function grad<Args extends readonly unknown[]>(
+  f: (...args: Args) => Tensor,
+  options?: GradOptions<false>,
+): (...args: Args) => Args[0];
+export function grad<Args extends readonly unknown[], A>(
+  f: (...args: Args) => Tensor | WithAux<A>,
+  options: GradOptions = {},
+): (...args: Args) => Args[0] {
+  const both = valueAndGrad(
+    f as (...args: Args) => WithAux<A>,
+    options as GradOptions<true> & { readonly hasAux: true },
+  );
   return (...args) => both(...args).grads;
 }

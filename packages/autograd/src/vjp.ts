@@ -22,14 +22,19 @@ export interface Vjp<V> {
  * await pullback(ones([2]))[0].toArray(); // [2, 4]
  * @see Griewank & Walther, "Evaluating Derivatives", chapter 3 (reverse mode)
  */
-export function vjp<V extends Tensor | readonly Tensor[]>(f: (...primals: Tensor[]) => V, ...primals: Tensor[]): Vjp<V> {
+export function vjp<V extends Tensor | readonly Tensor[]>(
+  f: (...primals: Tensor[]) => V,
+  ...primals: Tensor[]
+): Vjp<V> {
   const run = (cotangents: readonly Tensor[] | undefined): { value: V; bars: Tensor[] } =>
     withVariables(primals, (variables) => {
       const value = f(...variables);
       const outputs: readonly Tensor[] = value instanceof Tensor ? [value] : value;
-      if (!Array.isArray(outputs) || outputs.some((t) => !(t instanceof Tensor))) throw new ValueError("vjp: the function must return a tensor or a list of tensors");
+      if (!Array.isArray(outputs) || outputs.some((t) => !(t instanceof Tensor)))
+        throw new ValueError("vjp: the function must return a tensor or a list of tensors");
       if (!cotangents) return { value, bars: [] };
-      if (cotangents.length !== outputs.length) throw new ValueError(`vjp: the pullback needs ${outputs.length} cotangents, got ${cotangents.length}`);
+      if (cotangents.length !== outputs.length)
+        throw new ValueError(`vjp: the pullback needs ${outputs.length} cotangents, got ${cotangents.length}`);
       const bars = walkBack(outputs, variables, cotangents).map((bar, i) => bar ?? zeroGradient(variables[i]!));
       return { value, bars };
     });

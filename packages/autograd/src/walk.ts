@@ -6,7 +6,11 @@ import { accumulate, inputGradients, type Node, topologicalOrder } from "@mc/ten
  * Cotangents of `inputs`, given those of `outputs`: for y = f(x), x_bar = y_bar * dy/dx, accumulated over all paths.
  * Nodes that no input reaches are never visited. Entries are undefined where nothing flows.
  */
-export function walkBack(outputs: readonly Tensor[], inputs: readonly Tensor[], cotangents: readonly (Tensor | undefined)[]): (Tensor | undefined)[] {
+export function walkBack(
+  outputs: readonly Tensor[],
+  inputs: readonly Tensor[],
+  cotangents: readonly (Tensor | undefined)[],
+): (Tensor | undefined)[] {
   const order = topologicalOrder(outputs.map((t) => t.node));
   const reached = new Set<Node>(inputs.map((t) => t.node));
   for (const node of order) if (node.kind.kind !== "stop" && node.inputs.some((n) => reached.has(n))) reached.add(node);

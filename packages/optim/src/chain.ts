@@ -23,11 +23,10 @@ export function chain(...transforms: readonly Transform[]): Transform {
   return {
     name: "chain",
     init: (params) => collect(links.map(({ transform, key }) => [key, transform.init(params)])),
-    scalars: (context) => collect(links.map(({ transform, key }) => [key, transform.scalars?.(context) ?? {}])),
     update(updates: Params, state: State, params: Params, context: Context) {
       let current = updates;
       const states = links.map(({ transform, key }): [string, State] => {
-        const next = transform.update(current, part(state, key), params, within(context, key));
+        const next = transform.update(current, part(state, key), params, context);
         current = next.updates;
         return [key, next.state];
       });
@@ -43,10 +42,6 @@ export function chain(...transforms: readonly Transform[]): Transform {
     },
   };
 }
-
-/** The context for a part of a transform. */
-export const within = (context: Context, key: string): Context =>
-  context.scalars ? { ...context, scalars: (context.scalars[key] ?? {}) as State } : context;
 
 /** States by name, without the empty ones. */
 export function collect(states: readonly (readonly [string, State])[]): State {

@@ -83,14 +83,14 @@ describe("muonClip", () => {
     }
   });
 
-  test("adds no pass over the weights: a kernel a layer for the factors, and one for each number that it reports", () => {
+  test("adds no pass over the weights: at most a kernel a layer for the factors, and one for each number that it reports", () => {
     const params = makeParams();
     const options = { learningRate: 0.1, roles };
     const [plain, clipping] = [muon(options), muonClip({ ...options, attention })];
     const state = plain.init(params);
     const without = explain((_: Tensor) => plain.update(params, state, params), tensor([1, 2]));
     const clipped = explain((S: Tensor) => clipping.update(params, state, params, { maxLogits: [S] }), tensor([1, 2]));
-    expect(clipped.kernels.length - without.kernels.length).toBe(1 + 3);
+    expect(clipped.kernels.length - without.kernels.length).toBeLessThanOrEqual(1 + 3);
   });
 
   test("reports the rate that was passed in, and a constant one", async () => {

@@ -1,19 +1,5 @@
 // optimizer.ts: from a transform of gradients to an optimizer of parameters.
-import {
-  add,
-  cast,
-  DTypeError,
-  realiseEagerly,
-  reshape,
-  sliceAxis,
-  stack,
-  Tensor,
-  treeLeaves,
-  treeMap,
-  treePaths,
-  ValueError,
-  zeros,
-} from "@mc/tensor";
+import { add, cast, DTypeError, realiseEagerly, Tensor, treeMap, treePaths, ValueError, zeros } from "@mc/tensor";
 import { chain } from "./chain.ts";
 import { type Flat, zip } from "./paths.ts";
 import { Plan } from "./plan.ts";
@@ -53,8 +39,7 @@ export function optimizer<Info extends object = object>(
     update<P extends object>(grads: P, state: State, params: P, extras: Extras = {}) {
       const { flat, pathOf } = uniqueLeaves(name, params);
       const step = add(stepOf(name, state), 1);
-      const bare: Context = { ...extras, step: cast(step, "f32") };
-      const context: Context = { ...bare, scalars: pack(transform.scalars?.(bare) ?? {}) };
+      const context: Context = { ...extras, step: cast(step, "f32") };
       const gradients = zip(name, flat, { gradient: grads as Params }, (_, { gradient }) => gradient);
       const next = transform.update(gradients, state, flat, context);
       const added = zip(name, flat, { update: next.updates }, (p, { update }) => add(p, update));
@@ -102,15 +87,6 @@ function uniqueLeaves(name: string, params: object): { flat: Flat; pathOf: Reado
   }
   if (pathOf.size === 0) throw new ValueError(`${name}: needs at least one parameter, got none`);
   return { flat: Object.fromEntries([...pathOf].map(([leaf, path]) => [path, leaf])), pathOf };
-}
-
-/** The same scalars, side by side in one buffer. */
-function pack(scalars: State): State {
-  const leaves = treeLeaves<Tensor>(scalars);
-  if (leaves.length < 2) return scalars;
-  const packed = stack(leaves);
-  let at = 0;
-  return treeMap((_: Tensor) => reshape(sliceAxis(packed, 0, at, ++at), []), scalars);
 }
 
 function stepOf(name: string, state: State): Tensor {

@@ -1,6 +1,6 @@
 // partition.ts: each role to its transform.
 import { type Tensor, treeMapWithPath, treePaths, ValueError } from "@mc/tensor";
-import { collect, within } from "./chain.ts";
+import { collect } from "./chain.ts";
 import { part } from "./paths.ts";
 import type { Role, Roles } from "./roles.ts";
 import type { Description, Params, State, Transform } from "./types.ts";
@@ -52,14 +52,12 @@ export function partition(roles: Roles, groups: { readonly [name: string]: Group
       checkCovered(params, roles, groupOf);
       return collect(Object.entries(split(params)).map(([name, own]) => [name, groups[name]!.transform.init(own)]));
     },
-    scalars: (context) =>
-      collect(Object.entries(groups).map(([name, { transform }]) => [name, transform.scalars?.(context) ?? {}])),
     update(updates, state, params, context) {
       checkCovered(params, roles, groupOf);
       const old = split(params);
       const done: Record<string, Tensor> = {};
       const states = Object.entries(split(updates)).map(([name, own]): [string, State] => {
-        const next = groups[name]!.transform.update(own, part(state, name), old[name]!, within(context, name));
+        const next = groups[name]!.transform.update(own, part(state, name), old[name]!, context);
         for (const [path, leaf] of treePaths(next.updates)) done[path] = leaf;
         return [name, next.state];
       });

@@ -30,8 +30,6 @@ export interface Extras {
 export interface Context extends Extras {
   /** f32 scalar: the number of this update, 1 for the first. */
   readonly step: Tensor;
-  /** What the transform's `scalars` gave; an optimizer provides it, a transform called by hand computes it. */
-  readonly scalars?: State;
 }
 
 /** What `plan` shows about one parameter. */
@@ -57,11 +55,6 @@ export interface Transform {
     params: Params,
     context: Context,
   ): { readonly updates: Params; readonly state: State };
-  /**
-   * f32 scalars that follow from the context alone, such as bias corrections. An optimizer computes those of all its transforms
-   * at once into one buffer, since a kernel can bind only few, and hands them to `update` in `context.scalars`.
-   */
-  scalars?(context: Context): State;
   /** Describes parameters by path, for `plan`; leave it out if there is nothing to say. */
   describe?(params: Params): ReadonlyMap<string, Description>;
 }

@@ -1,7 +1,7 @@
 // fused.ts: ops that have a meaning in plain ops and, per device, an optional kernel.
 import type { CpuFusedKernel } from "./device/cpu/fused.ts";
-import type { WebGpuFusedKernel } from "./device/webgpu/fused.ts";
 import type { Device } from "./device/device.ts";
+import type { WebGpuFusedKernel } from "./device/webgpu/fused.ts";
 import type { DType } from "./dtype.ts";
 import { createNode } from "./node.ts";
 import type { Shape } from "./shape.ts";
@@ -49,7 +49,14 @@ export function defineFused<P>(op: FusedOp<P>): (inputs: readonly Tensor[], para
     const outputs = op.outputs(inputs, params);
     const nodes = inputs.map((t) => t.node);
     const first = outputs[0] as TensorSpec;
-    const fused = createNode({ kind: "fused", op: op as FusedOp<unknown>, params, outputs }, nodes, first.shape, first.dtype);
-    return outputs.map((spec, output) => new Tensor(createNode({ kind: "pick", output }, [fused], spec.shape, spec.dtype)));
+    const fused = createNode(
+      { kind: "fused", op: op as FusedOp<unknown>, params, outputs },
+      nodes,
+      first.shape,
+      first.dtype,
+    );
+    return outputs.map(
+      (spec, output) => new Tensor(createNode({ kind: "pick", output }, [fused], spec.shape, spec.dtype)),
+    );
   };
 }

@@ -14,19 +14,30 @@ import { Tensor } from "./tensor.ts";
 export type InputGradients = readonly (Tensor | undefined)[];
 
 /** Walks back from `outputs` to `inputs`; autograd provides it, the gradient of a fused op's reference needs it. */
-export type VjpWalker = (outputs: readonly Tensor[], inputs: readonly Tensor[], cotangents: readonly (Tensor | undefined)[]) => (Tensor | undefined)[];
+export type VjpWalker = (
+  outputs: readonly Tensor[],
+  inputs: readonly Tensor[],
+  cotangents: readonly (Tensor | undefined)[],
+) => (Tensor | undefined)[];
 
 /**
  * Cotangents of `node`'s inputs, given that of `node` (for a fused node: one for each output).
  * `needed(i)` says whether anyone wants input i.
  */
-export function inputGradients(node: Node, cotangents: readonly (Tensor | undefined)[], needed: (input: number) => boolean, walk: VjpWalker): InputGradients {
+export function inputGradients(
+  node: Node,
+  cotangents: readonly (Tensor | undefined)[],
+  needed: (input: number) => boolean,
+  walk: VjpWalker,
+): InputGradients {
   const k = node.kind;
   const x = (i: number): Tensor => new Tensor(node.inputs[i]!);
   const g = cotangents[0];
   if (k.kind === "fused") {
     const inputs = node.inputs.map((n) => new Tensor(n));
-    const outputs = k.outputs.map((spec, output) => new Tensor(createNode({ kind: "pick", output }, [node], spec.shape, spec.dtype)));
+    const outputs = k.outputs.map(
+      (spec, output) => new Tensor(createNode({ kind: "pick", output }, [node], spec.shape, spec.dtype)),
+    );
     if (k.op.vjp) return k.op.vjp({ inputs, outputs, cotangents, params: k.params });
     const variables = inputs.map((t) => new Tensor(createNode({ kind: "variable" }, [t.node], t.shape, t.dtype)));
     return walk(k.op.reference(variables, k.params), variables, cotangents);
@@ -49,11 +60,22 @@ export function inputGradients(node: Node, cotangents: readonly (Tensor | undefi
       return [sum(g, { axis: from.flatMap((d, i) => (d === 1 && node.shape[i] !== 1 ? [i] : [])), keepDims: true })];
     }
     case "slice":
-      return [pad(g, x(0).shape.map((d, i) => [k.starts[i]!, d - k.starts[i]! - node.shape[i]!] as const))];
+      return [
+        pad(
+          g,
+          x(0).shape.map((d, i) => [k.starts[i]!, d - k.starts[i]! - node.shape[i]!] as const),
+        ),
+      ];
     case "flip":
       return [flip(g, k.axes)];
     case "pad":
-      return [slice(g, k.before, k.before.map((b, i) => b + x(0).shape[i]!))];
+      return [
+        slice(
+          g,
+          k.before,
+          k.before.map((b, i) => b + x(0).shape[i]!),
+        ),
+      ];
     case "gather":
       return [scatterAdd(x(1), g, k.axis, x(0).shape[k.axis]!), undefined];
     case "reduce": {
@@ -76,7 +98,11 @@ export function inputGradients(node: Node, cotangents: readonly (Tensor | undefi
       return node.inputs.map((input) => {
         const at = start;
         start += input.shape[k.axis]!;
-        return slice(g, g.shape.map((_, i) => (i === k.axis ? at : 0)), g.shape.map((d, i) => (i === k.axis ? start : d)));
+        return slice(
+          g,
+          g.shape.map((_, i) => (i === k.axis ? at : 0)),
+          g.shape.map((d, i) => (i === k.axis ? start : d)),
+        );
       });
     }
     case "variable":
@@ -94,7 +120,14 @@ export function inputGradients(node: Node, cotangents: readonly (Tensor | undefi
 
 function extremePlace(kind: "max" | "min", x: Tensor, axis: number): Tensor {
   const from = kind === "max" ? x : mul(x, -1);
-  return new Tensor(createNode({ kind: "reduce", reduce: "argmax", axes: [axis] }, [from.node], x.shape.filter((_, i) => i !== axis), "i32"));
+  return new Tensor(
+    createNode(
+      { kind: "reduce", reduce: "argmax", axes: [axis] },
+      [from.node],
+      x.shape.filter((_, i) => i !== axis),
+      "i32",
+    ),
+  );
 }
 
 /** L = f(y), y = expr(x_0, ...):  dx_i = dy * d expr / dx_i, one map a needed input, over the inputs, y and dy. */
@@ -127,7 +160,8 @@ function mapOver(inputs: readonly Node[], expr: Expr, shape: readonly number[]):
 }
 
 /** Sum of two cotangents, either of which may be missing. */
-export const accumulate = (a: Tensor | undefined, b: Tensor | undefined): Tensor | undefined => (a && b ? add(a, b) : (a ?? b));
+export const accumulate = (a: Tensor | undefined, b: Tensor | undefined): Tensor | undefined =>
+  a && b ? add(a, b) : (a ?? b);
 
 /** Zeros where nothing flowed back. */
 export const zeroGradient = (x: Tensor): Tensor => zeros(x.shape, { device: x.device });

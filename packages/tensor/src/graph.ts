@@ -1,5 +1,6 @@
 // graph.ts (`@mc/tensor/graph`): the graph behind tensors, for authors of transformations such as autograd.
+
+export { defaultSettings, type SchedulerSettings } from "./compiler/schedule.ts";
 export { accumulate, inputGradients, type VjpWalker, zeroGradient } from "./gradients.ts";
 export { type Kind, type KindName, type Node, topologicalOrder } from "./node.ts";
 export { isRecording, withVariables } from "./run/recording.ts";
-export { defaultSettings, type SchedulerSettings } from "./compiler/schedule.ts";

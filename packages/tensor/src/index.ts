@@ -1,25 +1,34 @@
 // @mc/tensor: lazy immutable tensors, the compiler from graph to kernels, and the devices that run them.
+
+export type { CpuFusedKernel, CpuOperand } from "./device/cpu/fused.ts";
 export { setDefaultDevice } from "./device/current.ts";
 export type { Device, DeviceMemory, DeviceStats } from "./device/device.ts";
-export type { CpuFusedKernel, CpuOperand } from "./device/cpu/fused.ts";
 export type { WebGpuFusedKernel, WgslOperand } from "./device/webgpu/fused.ts";
 export type { DType, Precision, TypedArray } from "./dtype.ts";
-export { DeviceError, type DeviceErrorCode, DTypeError, McError, SafetensorsError, ShapeError, ValueError } from "./errors.ts";
+export {
+  DeviceError,
+  type DeviceErrorCode,
+  DTypeError,
+  McError,
+  SafetensorsError,
+  ShapeError,
+  ValueError,
+} from "./errors.ts";
 export { defineFused, type FusedOp, type FusedVjpContext, type TensorSpec } from "./fused.ts";
 export { concat, split, stack } from "./ops/concat.ts";
 export {
   arange,
-  causalMask,
   type CreateOptions,
+  causalMask,
   eye,
   full,
   iota,
   oneHot,
   ones,
   onesLike,
-  tensor,
   type TensorData,
   type TensorOptions,
+  tensor,
   zeros,
   zerosLike,
 } from "./ops/create.ts";
@@ -29,10 +38,10 @@ export {
   bitwiseAnd,
   bitwiseOr,
   bitwiseXor,
+  type ClampOptions,
   cast,
   ceil,
   clamp,
-  type ClampOptions,
   cos,
   div,
   elementwise,
@@ -40,8 +49,8 @@ export {
   erf,
   exp,
   floor,
-  gelu,
   type GeluOptions,
+  gelu,
   greater,
   greaterEqual,
   isFinite,
@@ -73,32 +82,55 @@ export {
   square,
   stopGradient,
   sub,
-  tanh,
   type TensorLike,
+  tanh,
   where,
 } from "./ops/elementwise.ts";
-export { scatterAdd, take, takeAlongAxis, type TopK, topK } from "./ops/indexing.ts";
+export { scatterAdd, type TopK, take, takeAlongAxis, topK } from "./ops/indexing.ts";
 export { matmul } from "./ops/matmul.ts";
-export { bernoulli, categorical, foldIn, key, normal, type NormalOptions, randomBits, splitKey, uniform, type UniformOptions } from "./ops/random.ts";
 export {
+  bernoulli,
+  categorical,
+  foldIn,
+  key,
+  type NormalOptions,
+  normal,
+  randomBits,
+  splitKey,
+  type UniformOptions,
+  uniform,
+} from "./ops/random.ts";
+export {
+  type ArgmaxOptions,
   all,
   any,
   argmax,
-  type ArgmaxOptions,
   logSoftmax,
   logsumexp,
   max,
   mean,
   min,
   type ReduceOptions,
-  softmax,
   type SoftmaxOptions,
+  softmax,
   sum,
 } from "./ops/reduce.ts";
-export { broadcastTo, expandDims, flip, mT, pad, reshape, slice, sliceAxis, squeeze, swapAxes, transpose } from "./ops/view.ts";
-export { compile, type CompileOptions } from "./run/compile.ts";
-export { connect, type ConnectOptions } from "./run/connect.ts";
-export { explain, type Explanation, type KernelExplanation } from "./run/explain.ts";
+export {
+  broadcastTo,
+  expandDims,
+  flip,
+  mT,
+  pad,
+  reshape,
+  slice,
+  sliceAxis,
+  squeeze,
+  swapAxes,
+  transpose,
+} from "./ops/view.ts";
+export { type CompileOptions, compile } from "./run/compile.ts";
+export { type ConnectOptions, connect } from "./run/connect.ts";
+export { type Explanation, explain, type KernelExplanation } from "./run/explain.ts";
 export { realise, realiseEagerly } from "./run/realise.ts";
 export { type MapTree, type Tree, treeFromPaths, treeLeaves, treeMap, treeMapWithPath, treePaths } from "./run/tree.ts";
 export {
@@ -111,6 +143,6 @@ export {
   saveSafetensors,
   writeSafetensors,
 } from "./safetensors.ts";
-export { type Expr, scalar, type ScalarOp } from "./scalar.ts";
+export { type Expr, type ScalarOp, scalar } from "./scalar.ts";
 export type { Shape } from "./shape.ts";
 export { type NestedArray, Tensor } from "./tensor.ts";

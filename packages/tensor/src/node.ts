@@ -1,7 +1,8 @@
 // node.ts: the graph. A node is an op applied to nodes; realising turns it into a buffer and drops its inputs.
-import type { DType } from "./dtype.ts";
+
 import type { Device } from "./device/device.ts";
 import type { Storage } from "./device/storage.ts";
+import type { DType } from "./dtype.ts";
 import { DeviceError, ValueError } from "./errors.ts";
 import type { FusedOp } from "./fused.ts";
 import type { Expr } from "./scalar.ts";
@@ -32,7 +33,12 @@ export type Kind =
   | { readonly kind: "reduce"; readonly reduce: ReduceKind; readonly axes: readonly number[] }
   | { readonly kind: "matmul" }
   | { readonly kind: "concat"; readonly axis: number }
-  | { readonly kind: "fused"; readonly op: FusedOp<unknown>; readonly params: unknown; readonly outputs: readonly { shape: Shape; dtype: DType }[] }
+  | {
+      readonly kind: "fused";
+      readonly op: FusedOp<unknown>;
+      readonly params: unknown;
+      readonly outputs: readonly { shape: Shape; dtype: DType }[];
+    }
   | { readonly kind: "pick"; readonly output: number }
   | { readonly kind: "variable" }
   | { readonly kind: "stop" };
@@ -61,14 +67,23 @@ function commonDevice(inputs: readonly Node[]): Device | null {
   for (const { device: d } of inputs) {
     if (d === null) continue;
     if (device !== null && device !== d) {
-      throw new DeviceError("mismatch", `tensors must be on one device, got ${device.description} and ${d.description}; move one with tensor(await x.data(), { device })`);
+      throw new DeviceError(
+        "mismatch",
+        `tensors must be on one device, got ${device.description} and ${d.description}; move one with tensor(await x.data(), { device })`,
+      );
     }
     device = d;
   }
   return device;
 }
 
-export function createNode(kind: Kind, inputs: readonly Node[], shape: Shape, dtype: DType, device: Device | null = commonDevice(inputs)): Node {
+export function createNode(
+  kind: Kind,
+  inputs: readonly Node[],
+  shape: Shape,
+  dtype: DType,
+  device: Device | null = commonDevice(inputs),
+): Node {
   let depth = 0;
   for (const input of inputs) {
     if (input.kind.kind === "input") checkTrace(input.kind.trace);
@@ -139,7 +154,10 @@ export function nodeKey(node: Node): string {
 }
 
 /** Inputs before users, each node once; iterative, so that long chains are no problem. */
-export function topologicalOrder(roots: readonly Node[], inputsOf: (node: Node) => readonly Node[] = (n) => n.inputs): Node[] {
+export function topologicalOrder(
+  roots: readonly Node[],
+  inputsOf: (node: Node) => readonly Node[] = (n) => n.inputs,
+): Node[] {
   const order: Node[] = [];
   const state = new Map<Node, number>();
   for (const root of roots) {

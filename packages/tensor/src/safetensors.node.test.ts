@@ -1,5 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { connect, loadSafetensors, readSafetensors, SafetensorsError, saveSafetensors, tensor, writeSafetensors } from "./index.ts";
+import {
+  connect,
+  loadSafetensors,
+  readSafetensors,
+  SafetensorsError,
+  saveSafetensors,
+  tensor,
+  writeSafetensors,
+} from "./index.ts";
 
 const example = () =>
   writeSafetensors(
@@ -26,7 +34,11 @@ describe("safetensors", () => {
   it("reads back what was written, bit for bit", () => {
     const { tensors, metadata } = readSafetensors(example());
     expect(metadata).toEqual({ format: "pt" });
-    expect(tensors.weight).toEqual({ dtype: "F32", shape: [2, 3], data: new Float32Array([1, -2, 3.5, 0, Number.NaN, Number.POSITIVE_INFINITY]) });
+    expect(tensors.weight).toEqual({
+      dtype: "F32",
+      shape: [2, 3],
+      data: new Float32Array([1, -2, 3.5, 0, Number.NaN, Number.POSITIVE_INFINITY]),
+    });
     expect(tensors.ids!.data).toEqual(new Int32Array([1, 2, -3, 4]));
     expect(tensors.mask!.data).toEqual(new Uint8Array([1, 0]));
     expect(tensors.empty!.shape).toEqual([0, 5]);
@@ -39,14 +51,24 @@ describe("safetensors", () => {
   });
 
   it("widens F16 and BF16, subnormals and infinities too", () => {
-    const half = readSafetensors(file({ h: { dtype: "F16", shape: [5], data_offsets: [0, 10] } }, [0x00, 0x3c, 0x00, 0xc0, 0x01, 0x00, 0x00, 0x7c, 0xff, 0x7b]));
+    const half = readSafetensors(
+      file(
+        { h: { dtype: "F16", shape: [5], data_offsets: [0, 10] } },
+        [0x00, 0x3c, 0x00, 0xc0, 0x01, 0x00, 0x00, 0x7c, 0xff, 0x7b],
+      ),
+    );
     expect([...half.tensors.h!.data]).toEqual([1, -2, 2 ** -24, Number.POSITIVE_INFINITY, 65504]);
-    const brain = readSafetensors(file({ b: { dtype: "BF16", shape: [2], data_offsets: [0, 4] } }, [0x80, 0x3f, 0x49, 0xc0]));
+    const brain = readSafetensors(
+      file({ b: { dtype: "BF16", shape: [2], data_offsets: [0, 4] } }, [0x80, 0x3f, 0x49, 0xc0]),
+    );
     expect([...brain.tensors.b!.data]).toEqual([1, -3.140625]);
   });
 
   it("reads I64 as exact integers and refuses what does not fit", () => {
-    const small = file({ i: { dtype: "I64", shape: [1], data_offsets: [0, 8] } }, [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+    const small = file(
+      { i: { dtype: "I64", shape: [1], data_offsets: [0, 8] } },
+      [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    );
     expect([...readSafetensors(small).tensors.i!.data]).toEqual([-2]);
     const large = file({ i: { dtype: "I64", shape: [1], data_offsets: [0, 8] } }, [0, 0, 0, 0, 0, 0, 0, 0x40]);
     expect(() => readSafetensors(large)).toThrow(SafetensorsError);
@@ -56,10 +78,22 @@ describe("safetensors", () => {
     ["a length past the end", new Uint8Array([255, 255, 255, 255, 0, 0, 0, 0])],
     ["too few bytes", new Uint8Array(3)],
     ["a gap", file({ a: { dtype: "BOOL", shape: [1], data_offsets: [1, 2] } }, [0, 1])],
-    ["an overlap", file({ a: { dtype: "BOOL", shape: [2], data_offsets: [0, 2] }, b: { dtype: "BOOL", shape: [1], data_offsets: [1, 2] } }, [0, 1])],
+    [
+      "an overlap",
+      file(
+        {
+          a: { dtype: "BOOL", shape: [2], data_offsets: [0, 2] },
+          b: { dtype: "BOOL", shape: [1], data_offsets: [1, 2] },
+        },
+        [0, 1],
+      ),
+    ],
     ["bytes left over", file({ a: { dtype: "BOOL", shape: [1], data_offsets: [0, 1] } }, [0, 1])],
     ["an unknown dtype", file({ a: { dtype: "F8_E4M3", shape: [1], data_offsets: [0, 1] } }, [0])],
-    ["a dtype named like a property of objects", file({ a: { dtype: "toString", shape: [1], data_offsets: [0, 1] } }, [0])],
+    [
+      "a dtype named like a property of objects",
+      file({ a: { dtype: "toString", shape: [1], data_offsets: [0, 1] } }, [0]),
+    ],
     ["a shape that does not fit", file({ a: { dtype: "F32", shape: [2], data_offsets: [0, 4] } }, [0, 0, 0, 0])],
     ["a header that is a list", file([])],
   ])("refuses %s with its own error", (_, bytes) => {

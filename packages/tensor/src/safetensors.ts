@@ -24,7 +24,16 @@ export interface SafetensorsFile {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-const BYTES: Readonly<Record<SafetensorsDType, number>> = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U32: 4, BOOL: 1 };
+const BYTES: Readonly<Record<SafetensorsDType, number>> = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I64: 8,
+  I32: 4,
+  U32: 4,
+  BOOL: 1,
+};
 // the reference implementation's bound on the header
 const MAX_HEADER = 100_000_000;
 
@@ -41,7 +50,8 @@ export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
   if (bytes.length < 8) fail(`the file must be at least 8 bytes long, got ${bytes.length}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
-  if (length > MAX_HEADER || length > bytes.length - 8) fail(`the header must fit the file, got a length of ${length} bytes in a file of ${bytes.length}`);
+  if (length > MAX_HEADER || length > bytes.length - 8)
+    fail(`the header must fit the file, got a length of ${length} bytes in a file of ${bytes.length}`);
   let header: unknown;
   try {
     header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(8, 8 + length)));
@@ -62,22 +72,35 @@ export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
       }
       continue;
     }
-    const { dtype, shape, data_offsets: offsets } = value as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
-    if (typeof dtype !== "string" || !Object.hasOwn(BYTES, dtype)) fail(`"${name}" has the dtype ${JSON.stringify(dtype)}; readable are ${Object.keys(BYTES).join(", ")}`);
+    const {
+      dtype,
+      shape,
+      data_offsets: offsets,
+    } = value as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
+    if (typeof dtype !== "string" || !Object.hasOwn(BYTES, dtype))
+      fail(`"${name}" has the dtype ${JSON.stringify(dtype)}; readable are ${Object.keys(BYTES).join(", ")}`);
     if (!isIntegers(shape)) fail(`"${name}" must have a shape of non-negative integers, got ${JSON.stringify(shape)}`);
-    if (!isIntegers(offsets) || (offsets as number[]).length !== 2) fail(`"${name}" must have two data offsets, got ${JSON.stringify(offsets)}`);
+    if (!isIntegers(offsets) || (offsets as number[]).length !== 2)
+      fail(`"${name}" must have two data offsets, got ${JSON.stringify(offsets)}`);
     const [from, to] = offsets as [number, number];
     const type = dtype as SafetensorsDType;
     const size = sizeOf(shape as Shape);
-    if (to < from || start + to > bytes.length) fail(`"${name}" lies at [${from}, ${to}) outside of the file's ${bytes.length - start} data bytes`);
-    if (size * BYTES[type] !== to - from) fail(`"${name}" with shape ${formatShape(shape as Shape)} of ${type} needs ${size * BYTES[type]} bytes, got ${to - from}`);
+    if (to < from || start + to > bytes.length)
+      fail(`"${name}" lies at [${from}, ${to}) outside of the file's ${bytes.length - start} data bytes`);
+    if (size * BYTES[type] !== to - from)
+      fail(
+        `"${name}" with shape ${formatShape(shape as Shape)} of ${type} needs ${size * BYTES[type]} bytes, got ${to - from}`,
+      );
     spans.push([from, to, name]);
     tensors[name] = { dtype: type, shape: shape as Shape, data: decode(type, view, start + from, size, name) };
   }
   spans.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
   let end = 0;
   for (const [from, to, name] of spans) {
-    if (from !== end) fail(`"${name}" begins at byte ${from}, expected ${end}: tensors must follow each other without gaps or overlaps`);
+    if (from !== end)
+      fail(
+        `"${name}" begins at byte ${from}, expected ${end}: tensors must follow each other without gaps or overlaps`,
+      );
     end = to;
   }
   if (start + end !== bytes.length) fail(`the tensors end at byte ${start + end} of a file of ${bytes.length}`);
@@ -109,7 +132,8 @@ function decode(dtype: SafetensorsDType, view: DataView, at: number, size: numbe
       return Float64Array.from({ length: size }, (_, i) => {
         const v = view.getBigInt64(at + 8 * i, true);
         const n = Number(v);
-        if (!Number.isSafeInteger(n)) throw new SafetensorsError(`safetensors: "${name}" holds the integer ${v}, which does not fit 53 bits`);
+        if (!Number.isSafeInteger(n))
+          throw new SafetensorsError(`safetensors: "${name}" holds the integer ${v}, which does not fit 53 bits`);
         return n;
       });
   }
@@ -137,14 +161,20 @@ export interface SafetensorsInput {
  * @throws SafetensorsError if a shape does not fit its data
  * @example await writeFile("w.safetensors", writeSafetensors({ w: { shape: [2], data: new Float32Array([1, 2]) } }));
  */
-export function writeSafetensors(tensors: Readonly<Record<string, SafetensorsInput>>, metadata: Readonly<Record<string, string>> = {}): Uint8Array {
+export function writeSafetensors(
+  tensors: Readonly<Record<string, SafetensorsInput>>,
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array {
   const header: Record<string, unknown> = Object.keys(metadata).length > 0 ? { __metadata__: metadata } : {};
   const names = Object.keys(tensors).sort();
   let offset = 0;
   for (const name of names) {
     const { shape, data } = tensors[name]!;
     if (name === "__metadata__") throw new SafetensorsError('safetensors: "__metadata__" cannot be a tensor\'s name');
-    if (sizeOf(shape) !== data.length) throw new SafetensorsError(`safetensors: "${name}" has ${data.length} elements for the shape ${formatShape(shape)}`);
+    if (sizeOf(shape) !== data.length)
+      throw new SafetensorsError(
+        `safetensors: "${name}" has ${data.length} elements for the shape ${formatShape(shape)}`,
+      );
     header[name] = { dtype: fileType(data), shape, data_offsets: [offset, offset + data.byteLength] };
     offset += data.byteLength;
   }
@@ -172,7 +202,16 @@ function fileType(data: TypedArray): SafetensorsDType {
   return data instanceof Uint32Array ? "U32" : "BOOL";
 }
 
-const TENSOR_TYPE: Readonly<Record<SafetensorsDType, DType>> = { F64: "f32", F32: "f32", F16: "f32", BF16: "f32", I64: "i32", I32: "i32", U32: "u32", BOOL: "bool" };
+const TENSOR_TYPE: Readonly<Record<SafetensorsDType, DType>> = {
+  F64: "f32",
+  F32: "f32",
+  F16: "f32",
+  BF16: "f32",
+  I64: "i32",
+  I32: "i32",
+  U32: "u32",
+  BOOL: "bool",
+};
 
 /**
  * Reads a safetensors file into tensors: all floats become f32, I64 becomes i32.
@@ -180,11 +219,15 @@ const TENSOR_TYPE: Readonly<Record<SafetensorsDType, DType>> = { F64: "f32", F32
  * @throws SafetensorsError for a damaged file, or an I64 that does not fit 32 bits
  * @example const { tensors } = loadSafetensors(await readFile("model.safetensors"));
  */
-export function loadSafetensors(bytes: Uint8Array, { device }: { readonly device?: Device } = {}): { tensors: Record<string, Tensor>; metadata: Readonly<Record<string, string>> } {
+export function loadSafetensors(
+  bytes: Uint8Array,
+  { device }: { readonly device?: Device } = {},
+): { tensors: Record<string, Tensor>; metadata: Readonly<Record<string, string>> } {
   const { tensors, metadata } = readSafetensors(bytes);
   const out: Record<string, Tensor> = {};
   for (const [name, { dtype, shape, data }] of Object.entries(tensors)) {
-    if (dtype === "I64" && data.some((v) => v !== (v | 0))) throw new SafetensorsError(`safetensors: "${name}" holds integers that do not fit 32 bits`);
+    if (dtype === "I64" && data.some((v) => v !== (v | 0)))
+      throw new SafetensorsError(`safetensors: "${name}" holds integers that do not fit 32 bits`);
     out[name] = tensor(data, { shape, dtype: TENSOR_TYPE[dtype], ...(device && { device }) });
   }
   return { tensors: out, metadata };
@@ -194,7 +237,12 @@ export function loadSafetensors(bytes: Uint8Array, { device }: { readonly device
  * Reads tensors back and writes them as a safetensors file (on an f64 device as F64).
  * @example await writeFile("model.safetensors", await saveSafetensors(Object.fromEntries(treePaths(params))));
  */
-export async function saveSafetensors(tensors: Readonly<Record<string, Tensor>>, metadata: Readonly<Record<string, string>> = {}): Promise<Uint8Array> {
-  const entries = await Promise.all(Object.entries(tensors).map(async ([name, t]) => [name, { shape: t.shape, data: await t.data() }] as const));
+export async function saveSafetensors(
+  tensors: Readonly<Record<string, Tensor>>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<Uint8Array> {
+  const entries = await Promise.all(
+    Object.entries(tensors).map(async ([name, t]) => [name, { shape: t.shape, data: await t.data() }] as const),
+  );
   return writeSafetensors(Object.fromEntries(entries), metadata);
 }

@@ -5,9 +5,14 @@ import { derivatives, type Expr, exprCost, exprKey, scalar, scalarRow } from "./
 function evaluate(e: Expr, args: readonly number[]): number {
   if (e.op === "const") return e.value!;
   if (e.op === "arg") return args[e.index!]!;
-  const code = scalarRow(e.op).js(e.args.map((_, i) => `a${i}`), e.dtype);
+  const code = scalarRow(e.op).js(
+    e.args.map((_, i) => `a${i}`),
+    e.dtype,
+  );
   const values = e.args.map((a) => evaluate(a, args));
-  return Number(new Function(...values.map((_, i) => `a${i}`), "mc_exp", `return ${code}`)(...values, Math.exp));
+  return Number(
+    new Function(...values.map((_, i) => `a${i}`), "mc_erf", `return ${code}`)(...values, (x: number) => x),
+  );
 }
 
 const x = scalar.arg(0, "f32");

@@ -5,12 +5,50 @@ import { DTypeError, invariant } from "./errors.ts";
 
 /** Name of a scalar operation. */
 export type ScalarOp =
-  | "add" | "sub" | "mul" | "div" | "mod" | "pow" | "min" | "max"
-  | "neg" | "abs" | "sign" | "floor" | "ceil" | "trunc"
-  | "exp" | "log" | "sqrt" | "rsqrt" | "sin" | "cos" | "tanh" | "erf"
-  | "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "and" | "or" | "not" | "isNaN" | "isFinite" | "select"
-  | "bitAnd" | "bitOr" | "bitXor" | "shiftLeft" | "shiftRight"
-  | "toF32" | "toI32" | "toU32" | "toBool";
+  | "add"
+  | "sub"
+  | "mul"
+  | "div"
+  | "mod"
+  | "pow"
+  | "min"
+  | "max"
+  | "neg"
+  | "abs"
+  | "sign"
+  | "floor"
+  | "ceil"
+  | "trunc"
+  | "exp"
+  | "log"
+  | "sqrt"
+  | "rsqrt"
+  | "sin"
+  | "cos"
+  | "tanh"
+  | "sigmoid"
+  | "erf"
+  | "eq"
+  | "ne"
+  | "lt"
+  | "le"
+  | "gt"
+  | "ge"
+  | "and"
+  | "or"
+  | "not"
+  | "isNaN"
+  | "isFinite"
+  | "select"
+  | "bitAnd"
+  | "bitOr"
+  | "bitXor"
+  | "shiftLeft"
+  | "shiftRight"
+  | "toF32"
+  | "toI32"
+  | "toU32"
+  | "toBool";
 
 /** A typed scalar expression over the elements of a map's inputs. Expressions are immutable and may share parts. */
 export interface Expr {
@@ -38,16 +76,19 @@ interface Row {
 
 const isNumeric = (t: DType) => t !== "bool";
 const isInteger = (t: DType) => t === "i32" || t === "u32";
-const same = (ok: (t: DType) => boolean) => (args: readonly DType[]) => (args.every((t) => t === args[0] && ok(t)) ? args[0] : undefined);
+const same = (ok: (t: DType) => boolean) => (args: readonly DType[]) =>
+  args.every((t) => t === args[0] && ok(t)) ? args[0] : undefined;
 const float = same((t) => t === "f32");
 const numeric = same(isNumeric);
 const integer = same(isInteger);
 const compare = (args: readonly DType[]): DType | undefined => (args[0] === args[1] ? "bool" : undefined);
-const ordered = (args: readonly DType[]): DType | undefined => (args[0] === args[1] && isNumeric(args[0]!) ? "bool" : undefined);
+const ordered = (args: readonly DType[]): DType | undefined =>
+  args[0] === args[1] && isNumeric(args[0]!) ? "bool" : undefined;
 const logical = same((t) => t === "bool");
 
 /** JavaScript integers wrap to 32 bits like WGSL's. */
-const wrap = (dtype: DType, code: string) => (dtype === "i32" ? `((${code}) | 0)` : dtype === "u32" ? `((${code}) >>> 0)` : `(${code})`);
+const wrap = (dtype: DType, code: string) =>
+  dtype === "i32" ? `((${code}) | 0)` : dtype === "u32" ? `((${code}) >>> 0)` : `(${code})`;
 const infix = (sign: string) => ({
   js: ([a, b]: readonly string[], dtype: DType) => wrap(dtype, `${a} ${sign} ${b}`),
   wgsl: ([a, b]: readonly string[]) => `(${a} ${sign} ${b})`,
@@ -79,7 +120,11 @@ const table: { readonly [Op in ScalarOp]: Row } = {
     partials: ([, b], y) => [scalar.div(scalar.like(b!, 1), b!), scalar.neg(scalar.div(y, b!))],
   },
   // remainder with the sign of the dividend, as C, JavaScript and WGSL define %
-  mod: { type: numeric, ...infix("%"), partials: ([a, b]) => [scalar.like(a!, 1), scalar.neg(scalar.trunc(scalar.div(a!, b!)))] },
+  mod: {
+    type: numeric,
+    ...infix("%"),
+    partials: ([a, b]) => [scalar.like(a!, 1), scalar.neg(scalar.trunc(scalar.div(a!, b!)))],
+  },
   // d(a^b) = b a^(b-1) da + y ln(a) db; where the exponent is a literal the second term never appears
   pow: {
     type: float,
@@ -111,12 +156,22 @@ const table: { readonly [Op in ScalarOp]: Row } = {
     rounds: false,
     partials: ([a]) => [scalar.like(a!, -1)],
   },
-  abs: { type: same((t) => t === "f32" || t === "i32"), ...call("Math.abs", "abs"), rounds: false, partials: ([a]) => [scalar.sign(a!)] },
-  sign: { type: same((t) => t === "f32" || t === "i32"), ...call("Math.sign", "sign"), rounds: false, partials: zeroGradient },
+  abs: {
+    type: same((t) => t === "f32" || t === "i32"),
+    ...call("Math.abs", "abs"),
+    rounds: false,
+    partials: ([a]) => [scalar.sign(a!)],
+  },
+  sign: {
+    type: same((t) => t === "f32" || t === "i32"),
+    ...call("Math.sign", "sign"),
+    rounds: false,
+    partials: zeroGradient,
+  },
   floor: { type: float, ...call("Math.floor", "floor"), rounds: false, partials: zeroGradient },
   ceil: { type: float, ...call("Math.ceil", "ceil"), rounds: false, partials: zeroGradient },
   trunc: { type: float, ...call("Math.trunc", "trunc"), rounds: false, partials: zeroGradient },
-  exp: { type: float, ...call("mc_exp", "exp"), partials: (_, y) => [y] },
+  exp: { type: float, ...call("Math.exp", "exp"), partials: (_, y) => [y] },
   log: { type: float, ...call("Math.log", "log"), partials: ([a]) => [scalar.div(1, a!)] },
   sqrt: { type: float, ...call("Math.sqrt", "sqrt"), partials: (_, y) => [scalar.div(0.5, y)] },
   // d(a^-1/2) = -1/2 y^3
@@ -129,8 +184,18 @@ const table: { readonly [Op in ScalarOp]: Row } = {
   sin: { type: float, ...call("Math.sin", "sin"), partials: ([a]) => [scalar.cos(a!)] },
   cos: { type: float, ...call("Math.cos", "cos"), partials: ([a]) => [scalar.neg(scalar.sin(a!))] },
   tanh: { type: float, ...call("Math.tanh", "mc_tanh"), partials: (_, y) => [scalar.sub(1, scalar.mul(y, y))] },
+  sigmoid: {
+    type: float,
+    js: ([a]) => `(1 / (1 + Math.exp(-${a})))`,
+    wgsl: ([a]) => `(1.0 / (1.0 + exp(-${a})))`,
+    partials: (_, y) => [scalar.mul(y, scalar.sub(1, y))],
+  },
   // d erf(a) = 2/sqrt(pi) exp(-a^2)
-  erf: { type: float, ...call("mc_erf", "mc_erf"), partials: ([a]) => [scalar.mul(1.1283791670955126, scalar.exp(scalar.neg(scalar.mul(a!, a!))))] },
+  erf: {
+    type: float,
+    ...call("mc_erf", "mc_erf"),
+    partials: ([a]) => [scalar.mul(1.1283791670955126, scalar.exp(scalar.neg(scalar.mul(a!, a!))))],
+  },
   eq: { type: compare, ...test("==") },
   ne: { type: compare, ...test("!=") },
   lt: { type: ordered, ...test("<") },
@@ -140,8 +205,16 @@ const table: { readonly [Op in ScalarOp]: Row } = {
   and: { type: logical, ...test("&&") },
   or: { type: logical, ...test("||") },
   not: { type: logical, js: ([a]) => `(!${a})`, wgsl: ([a]) => `(!${a})` },
-  isNaN: { type: ([a]) => (a === "f32" ? "bool" : undefined), js: ([a]) => `(${a} !== ${a})`, wgsl: ([a]) => `mc_isNaN(${a})` },
-  isFinite: { type: ([a]) => (a === "f32" ? "bool" : undefined), js: ([a]) => `Number.isFinite(${a})`, wgsl: ([a]) => `mc_isFinite(${a})` },
+  isNaN: {
+    type: ([a]) => (a === "f32" ? "bool" : undefined),
+    js: ([a]) => `(${a} !== ${a})`,
+    wgsl: ([a]) => `mc_isNaN(${a})`,
+  },
+  isFinite: {
+    type: ([a]) => (a === "f32" ? "bool" : undefined),
+    js: ([a]) => `Number.isFinite(${a})`,
+    wgsl: ([a]) => `mc_isFinite(${a})`,
+  },
   select: {
     type: ([c, a, b]) => (c === "bool" && a === b ? a : undefined),
     js: ([c, a, b]) => `(${c} ? ${a} : ${b})`,
@@ -153,7 +226,11 @@ const table: { readonly [Op in ScalarOp]: Row } = {
   bitAnd: { type: integer, ...infix("&") },
   bitOr: { type: integer, ...infix("|") },
   bitXor: { type: integer, ...infix("^") },
-  shiftLeft: { type: integer, js: ([a, b], dtype) => wrap(dtype, `${a} << ${b}`), wgsl: ([a, b]) => `(${a} << (u32(${b}) & 31u))` },
+  shiftLeft: {
+    type: integer,
+    js: ([a, b], dtype) => wrap(dtype, `${a} << ${b}`),
+    wgsl: ([a, b]) => `(${a} << (u32(${b}) & 31u))`,
+  },
   shiftRight: {
     type: integer,
     js: ([a, b], dtype) => (dtype === "u32" ? `(${a} >>> ${b})` : `(${a} >> ${b})`),
@@ -202,7 +279,8 @@ function lift(operands: readonly Operand[]): Expr[] {
   return operands.map((o) => (typeof o === "number" ? scalar.constant(o, dtype) : o));
 }
 
-const isConst = (e: Expr, value?: number): boolean => e.op === "const" && (value === undefined || Object.is(e.value, value));
+const isConst = (e: Expr, value?: number): boolean =>
+  e.op === "const" && (value === undefined || Object.is(e.value, value));
 
 /** Builders of scalar expressions, with the simplifications that keep derivatives short. */
 export const scalar = {
@@ -240,7 +318,8 @@ export const scalar = {
     if (isConst(b, -1)) return make("div", [scalar.like(a, 1), a]);
     return make("pow", [a, b]);
   },
-  neg: (a: Expr): Expr => (a.op === "neg" ? a.args[0]! : isConst(a) && a.dtype === "f32" ? scalar.like(a, -a.value!) : make("neg", [a])),
+  neg: (a: Expr): Expr =>
+    a.op === "neg" ? a.args[0]! : isConst(a) && a.dtype === "f32" ? scalar.like(a, -a.value!) : make("neg", [a]),
   select: (c: Expr, x: Operand, y: Operand): Expr => make("select", [c, ...lift([x, y])]),
   min: (x: Operand, y: Operand): Expr => make("min", lift([x, y])),
   max: (x: Operand, y: Operand): Expr => make("max", lift([x, y])),
@@ -261,6 +340,7 @@ export const scalar = {
   sin: (a: Expr): Expr => make("sin", [a]),
   cos: (a: Expr): Expr => make("cos", [a]),
   tanh: (a: Expr): Expr => make("tanh", [a]),
+  sigmoid: (a: Expr): Expr => make("sigmoid", [a]),
   erf: (a: Expr): Expr => make("erf", [a]),
   cast: (a: Expr, dtype: DType): Expr => {
     if (a.dtype === dtype) return a;
@@ -276,7 +356,12 @@ export function exprKey(root: Expr): string {
     const known = seen.get(e);
     if (known !== undefined) return known;
     const args = e.args.map(visit);
-    const head = e.op === "const" ? `${e.dtype}:${Object.is(e.value, -0) ? "-0" : e.value}` : e.op === "arg" ? `${e.dtype}@${e.index}` : `${e.op}(${args.join(",")})`;
+    const head =
+      e.op === "const"
+        ? `${e.dtype}:${Object.is(e.value, -0) ? "-0" : e.value}`
+        : e.op === "arg"
+          ? `${e.dtype}@${e.index}`
+          : `${e.op}(${args.join(",")})`;
     parts.push(head);
     seen.set(e, parts.length - 1);
     return parts.length - 1;

@@ -29,7 +29,8 @@ export function stridesOf(shape: Shape): number[] {
 
 export function checkShape(op: string, shape: Shape): void {
   for (const d of shape) {
-    if (!Number.isInteger(d) || d < 0) throw new ShapeError(`${op}: sizes must be non-negative integers, got ${formatShape(shape)}`);
+    if (!Number.isInteger(d) || d < 0)
+      throw new ShapeError(`${op}: sizes must be non-negative integers, got ${formatShape(shape)}`);
   }
 }
 
@@ -64,7 +65,8 @@ export function normalizeAxis(op: string, axis: number, rank: number): number {
 export function normalizeAxes(op: string, axis: number | readonly number[] | undefined, rank: number): number[] {
   if (axis === undefined) return Array.from({ length: rank }, (_, i) => i);
   const axes = (typeof axis === "number" ? [axis] : [...axis]).map((a) => normalizeAxis(op, a, rank));
-  if (new Set(axes).size !== axes.length) throw new ShapeError(`${op}: axes must be distinct, got [${axes.join(", ")}]`);
+  if (new Set(axes).size !== axes.length)
+    throw new ShapeError(`${op}: axes must be distinct, got [${axes.join(", ")}]`);
   return axes.sort((a, b) => a - b);
 }
 
@@ -90,5 +92,6 @@ export function checkPermutation(op: string, perm: readonly number[], rank: numb
 }
 
 export function checkPositiveInteger(op: string, name: string, value: number): void {
-  if (!Number.isInteger(value) || value < 1) throw new ValueError(`${op}: ${name} must be a positive integer, got ${value}`);
+  if (!Number.isInteger(value) || value < 1)
+    throw new ValueError(`${op}: ${name} must be a positive integer, got ${value}`);
 }

@@ -1,6 +1,7 @@
 // tensor.ts: the user's handle on a value.
-import type { DType, TypedArray } from "./dtype.ts";
+
 import type { Device } from "./device/device.ts";
+import type { DType, TypedArray } from "./dtype.ts";
 import { ValueError } from "./errors.ts";
 import type { Node } from "./node.ts";
 import { hooks } from "./run/hooks.ts";
@@ -61,7 +62,8 @@ export class Tensor {
 
   /** The only element as a number. Throws ValueError unless the tensor has exactly one. */
   item(): Promise<number> {
-    if (this.size !== 1) throw new ValueError(`item: the tensor must have one element, got shape ${formatShape(this.shape)}`);
+    if (this.size !== 1)
+      throw new ValueError(`item: the tensor must have one element, got shape ${formatShape(this.shape)}`);
     return this.data().then((d) => Number(d[0]));
   }
 

@@ -1,5 +1,5 @@
 // attention/selfAttention.ts: the attention of a transformer layer: projections, rotary positions, softmax attention.
-import { foldIn, reshape, sliceAxis, swapAxes, type Tensor, ValueError } from "@mc/tensor";
+import { concat, foldIn, reshape, sliceAxis, split, stopGradient, swapAxes, type Tensor, ValueError } from "@mc/tensor";
 import { checkPositive } from "../check.ts";
 import { blocksOf, joinRoles, type Layer } from "../layer.ts";
 import { type LinearParams, linear } from "../linear.ts";
@@ -114,7 +114,10 @@ export function selfAttention(options: SelfAttentionOptions): SelfAttention {
       const [batch, tokens] = x.shape as [number, number, number];
       const turn = (heads: Tensor): Tensor =>
         options.rope ? rope(heads, { ...options.rope, sequenceAxis: 1, ...(positions && { positions }) }) : heads;
-      const heads = reshape(qkv.apply(params.qkv, x), [batch, tokens, allHeads, headDim]);
+      const heads = reshape(
+        qkv.apply(options.rope || qkNorm ? params.qkv : withoutKeyBiasGradient(params.qkv, rows), x),
+        [batch, tokens, allHeads, headDim],
+      );
       const queriesOf = (all: Tensor): Tensor => sliceAxis(all, 2, 0, numHeads);
       const keysOf = (all: Tensor): Tensor => sliceAxis(all, 2, numHeads, numHeads + numKeyValueHeads);
       let q: Tensor;
@@ -153,6 +156,17 @@ export function selfAttention(options: SelfAttentionOptions): SelfAttention {
       return { layer, kind: group === 1 ? "mha" : "gqa", numHeads, numKeyValueHeads, qkNorm, heads };
     },
   };
+}
+
+/**
+ * A bias of the keys shifts all logits of a row alike, and softmax does not see a shift: its gradient is exactly zero. Summed up
+ * from rounded parts it would be noise, which Adam divides by itself and turns into whole steps. Rotation and norms after the bias
+ * end this.
+ */
+function withoutKeyBiasGradient(params: LinearParams, rows: readonly number[]): LinearParams {
+  if (!params.bias) return params;
+  const [query, key, value] = split(params.bias, rows) as [Tensor, Tensor, Tensor];
+  return { ...params, bias: concat([query, stopGradient(key), value]) };
 }
 
 function checkHeads(

@@ -1,5 +1,18 @@
 import { describe, expect, it } from "vitest";
-import { addIndex, constantIndex, divideIndex, type Index, indexKey, indexRange, linearIndex, moduloIndex, reshapeCoordinates, scaleIndex, unravelIndex, variableIndex } from "./affine.ts";
+import {
+  addIndex,
+  constantIndex,
+  divideIndex,
+  type Index,
+  indexKey,
+  indexRange,
+  linearIndex,
+  moduloIndex,
+  reshapeCoordinates,
+  scaleIndex,
+  unravelIndex,
+  variableIndex,
+} from "./affine.ts";
 
 /** The index at a point, by definition. */
 function evaluate(index: Index, point: readonly number[]): number {
@@ -96,7 +109,8 @@ describe("index arithmetic", () => {
   it("finds the linear index again after any reshape and back", () => {
     for (const other of [[72], [2, 36], [9, 8], [8, 9], [5 - 4, 72], [6, 4, 3]]) {
       const there = reshapeCoordinates(vars, shape, other);
-      for (const point of points(shape)) expect(evaluate(linearIndex(there, other), point)).toBe(evaluate(linearIndex(vars, shape), point));
+      for (const point of points(shape))
+        expect(evaluate(linearIndex(there, other), point)).toBe(evaluate(linearIndex(vars, shape), point));
     }
   });
 });

@@ -17,14 +17,22 @@ export interface Term {
 
 export type Atom =
   | { readonly kind: "variable"; readonly variable: number; readonly size: number; readonly key: string }
-  | { readonly kind: "div" | "mod"; readonly of: Index; readonly by: number; readonly size: number; readonly key: string }
+  | {
+      readonly kind: "div" | "mod";
+      readonly of: Index;
+      readonly by: number;
+      readonly size: number;
+      readonly key: string;
+    }
   | { readonly kind: "value"; readonly value: Value; readonly size: number; readonly key: string };
 
 export const constantIndex = (constant: number): Index => ({ constant, terms: [] });
 
 /** Loop variable `variable` over [0, size); a variable of size one is the constant 0. */
 export const variableIndex = (variable: number, size: number): Index =>
-  size === 1 ? constantIndex(0) : { constant: 0, terms: [{ atom: { kind: "variable", variable, size, key: `v${variable}` }, coefficient: 1 }] };
+  size === 1
+    ? constantIndex(0)
+    : { constant: 0, terms: [{ atom: { kind: "variable", variable, size, key: `v${variable}` }, coefficient: 1 }] };
 
 /** An index computed at run time, promised to lie in [0, size) wherever it is used unmasked. */
 export const valueIndex = (value: Value, size: number): Index => ({
@@ -34,7 +42,7 @@ export const valueIndex = (value: Value, size: number): Index => ({
 
 /** Canonical text: equal text if and only if the expressions were found equal. */
 export function indexKey(index: Index): string {
-  return index.terms.map((t) => `${t.coefficient}*${t.atom.key}`).join("+") + `+${index.constant}`;
+  return `${index.terms.map((t) => `${t.coefficient}*${t.atom.key}`).join("+")}+${index.constant}`;
 }
 
 /** Smallest and largest value the index can take. */
@@ -50,7 +58,12 @@ export function indexRange(index: Index): [number, number] {
 }
 
 export const scaleIndex = (index: Index, by: number): Index =>
-  by === 0 ? constantIndex(0) : { constant: index.constant * by, terms: index.terms.map((t) => ({ atom: t.atom, coefficient: t.coefficient * by })) };
+  by === 0
+    ? constantIndex(0)
+    : {
+        constant: index.constant * by,
+        terms: index.terms.map((t) => ({ atom: t.atom, coefficient: t.coefficient * by })),
+      };
 
 export function addIndex(a: Index, b: Index): Index {
   if (a.terms.length === 0 && b.terms.length === 0) return constantIndex(a.constant + b.constant);
@@ -59,7 +72,9 @@ export function addIndex(a: Index, b: Index): Index {
     const known = byKey.get(t.atom.key);
     byKey.set(t.atom.key, known ? { atom: t.atom, coefficient: known.coefficient + t.coefficient } : t);
   }
-  const terms = [...byKey.values()].filter((t) => t.coefficient !== 0).sort((x, y) => (x.atom.key < y.atom.key ? -1 : 1));
+  const terms = [...byKey.values()]
+    .filter((t) => t.coefficient !== 0)
+    .sort((x, y) => (x.atom.key < y.atom.key ? -1 : 1));
   return recombine({ constant: a.constant + b.constant, terms });
 }
 
@@ -103,7 +118,13 @@ export function divideIndex(index: Index, by: number): Index {
   if (only && only.coefficient === 1 && only.atom.kind === "div") {
     return addIndex(quotient, divideIndex(only.atom.of, only.atom.by * by)); // (x / a) / b = x / (a b)
   }
-  const atom: Atom = { kind: "div", of: remainder, by, size: Math.floor(Math.max(high, 0) / by) + 1, key: `(${indexKey(remainder)})/${by}` };
+  const atom: Atom = {
+    kind: "div",
+    of: remainder,
+    by,
+    size: Math.floor(Math.max(high, 0) / by) + 1,
+    key: `(${indexKey(remainder)})/${by}`,
+  };
   return addIndex(quotient, { constant: 0, terms: [{ atom, coefficient: 1 }] });
 }
 
@@ -114,7 +135,10 @@ export function moduloIndex(index: Index, by: number): Index {
   const [low, high] = indexRange(remainder);
   if (low >= 0 && high < by) return remainder;
   const reduced: Index = { constant: remainder.constant, terms: remainder.terms };
-  return { constant: 0, terms: [{ atom: { kind: "mod", of: reduced, by, size: by, key: `(${indexKey(reduced)})%${by}` }, coefficient: 1 }] };
+  return {
+    constant: 0,
+    terms: [{ atom: { kind: "mod", of: reduced, by, size: by, key: `(${indexKey(reduced)})%${by}` }, coefficient: 1 }],
+  };
 }
 
 /** Row-major position of coordinates in a shape. */
@@ -141,7 +165,11 @@ export function unravelIndex(linear: Index, shape: readonly number[]): Index[] {
  * Coordinates in shape `to` of the element at `coordinates` in shape `from` (same number of elements).
  * Runs of dimensions with equal products are matched first, so that splitting or joining dimensions stays local.
  */
-export function reshapeCoordinates(coordinates: readonly Index[], from: readonly number[], to: readonly number[]): Index[] {
+export function reshapeCoordinates(
+  coordinates: readonly Index[],
+  from: readonly number[],
+  to: readonly number[],
+): Index[] {
   const out: Index[] = [];
   let i = 0;
   let j = 0;

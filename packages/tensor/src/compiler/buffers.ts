@@ -4,8 +4,8 @@ import type { DType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
 import type { Node } from "../node.ts";
 import { sizeOf } from "../shape.ts";
-import { isLeaf } from "./store.ts";
 import type { Draft, Schedule, SchedulerSettings } from "./schedule.ts";
+import { isLeaf } from "./store.ts";
 
 /** A buffer of a plan. */
 export interface Slot {
@@ -69,7 +69,14 @@ export function assignBuffers(
   const free = [...donated.keys()].filter((leaf) => !outputSet.has(leaf));
   for (const leaf of free) {
     const wish = donated.get(leaf);
-    if (wish && open.includes(wish) && !slotOf.has(wish) && fits(leaf, wish) && mayReplace(leaf, wish, firstWrite.get(wish)!)) give(wish, leaf);
+    if (
+      wish &&
+      open.includes(wish) &&
+      !slotOf.has(wish) &&
+      fits(leaf, wish) &&
+      mayReplace(leaf, wish, firstWrite.get(wish)!)
+    )
+      give(wish, leaf);
   }
   const bySize = new Map<string, Node[]>();
   for (const leaf of free) {
@@ -79,7 +86,9 @@ export function assignBuffers(
   }
   for (const output of open) {
     if (slotOf.has(output)) continue;
-    const leaf = bySize.get(`${output.dtype}:${sizeOf(output.shape)}`)?.find((l) => !reusedLeaves.has(l) && mayReplace(l, output, firstWrite.get(output)!));
+    const leaf = bySize
+      .get(`${output.dtype}:${sizeOf(output.shape)}`)
+      ?.find((l) => !reusedLeaves.has(l) && mayReplace(l, output, firstWrite.get(output)!));
     if (leaf) give(output, leaf);
     else {
       slotOf.set(output, slots.length);
@@ -100,7 +109,14 @@ export function assignBuffers(
       if (!needed.has(target) || slotOf.has(owner)) continue;
       const key = `${owner.dtype}:${sizeOf(owner.shape)}`;
       const heir = settings.reuse
-        ? (dying.get(at) ?? []).find((n) => !taken.has(n) && slotOf.has(n) && firstWrite.get(n)! < at && fits(n, owner) && inPlace(draft, n, owner, ownerOf))
+        ? (dying.get(at) ?? []).find(
+            (n) =>
+              !taken.has(n) &&
+              slotOf.has(n) &&
+              firstWrite.get(n)! < at &&
+              fits(n, owner) &&
+              inPlace(draft, n, owner, ownerOf),
+          )
         : undefined;
       const reused = heir ? slotOf.get(heir)! : settings.reuse ? freeSlots.get(key)?.pop() : undefined;
       if (heir) taken.add(heir);
@@ -123,7 +139,10 @@ export function assignBuffers(
     const slot = slotOf.get(owner);
     if (slot !== undefined) place.set(piece, { slot, offset });
   }
-  invariant(outputs.every((o) => place.has(o)), "every output has a slot");
+  invariant(
+    outputs.every((o) => place.has(o)),
+    "every output has a slot",
+  );
   return { slots, place, reusedLeaves };
 }
 

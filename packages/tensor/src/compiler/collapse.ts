@@ -14,7 +14,12 @@ export function collapse(kernel: LoopKernel): LoopKernel {
     const dims = shape.map((size, i) => ({ size, variable: first + i })).filter((d) => d.size !== 1);
     for (let i = 0; i < dims.length; i++) {
       let size = dims[i]!.size;
-      while (i + 1 < dims.length && indices.every((x) => coefficient(x, dims[i]!.variable) === coefficient(x, dims[i + 1]!.variable) * dims[i + 1]!.size)) {
+      while (
+        i + 1 < dims.length &&
+        indices.every(
+          (x) => coefficient(x, dims[i]!.variable) === coefficient(x, dims[i + 1]!.variable) * dims[i + 1]!.size,
+        )
+      ) {
         renamed.set(dims[i]!.variable, undefined);
         i++;
         size *= dims[i]!.size;
@@ -55,7 +60,10 @@ function indicesOf(kernel: LoopKernel, values: readonly Value<number>[]): Index[
   return out;
 }
 
-function rewriter(values: readonly Value<number>[], rename: (variable: number) => { variable: number; size: number } | undefined) {
+function rewriter(
+  values: readonly Value<number>[],
+  rename: (variable: number) => { variable: number; size: number } | undefined,
+) {
   const done = new Map<number, Value<number>>();
   const index = (x: Index): Index => ({
     constant: x.constant,
@@ -64,7 +72,8 @@ function rewriter(values: readonly Value<number>[], rename: (variable: number) =
         const to = rename(atom.variable);
         return to ? variableIndex(to.variable, to.size).terms.map((t) => ({ atom: t.atom, coefficient: c })) : [];
       }
-      const inner: Atom = atom.kind === "value" ? { ...atom, value: done.get(atom.value.id)! } : withKey({ ...atom, of: index(atom.of) });
+      const inner: Atom =
+        atom.kind === "value" ? { ...atom, value: done.get(atom.value.id)! } : withKey({ ...atom, of: index(atom.of) });
       return [{ atom: inner, coefficient: c }];
     }),
   });
@@ -87,6 +96,6 @@ function rewriter(values: readonly Value<number>[], rename: (variable: number) =
 }
 
 const withKey = (atom: Extract<Atom, { kind: "div" | "mod" }>): Atom => {
-  const inner = atom.of.terms.map((t) => `${t.coefficient}*${t.atom.key}`).join("+") + `+${atom.of.constant}`;
+  const inner = `${atom.of.terms.map((t) => `${t.coefficient}*${t.atom.key}`).join("+")}+${atom.of.constant}`;
   return { ...atom, key: `(${inner})${atom.kind === "div" ? "/" : "%"}${atom.by}` };
 };

@@ -9,11 +9,24 @@ import type { Index } from "./affine.ts";
 /** A value of one loop iteration. Values are shared by identity: emit each `id` once. `S` names a buffer: a binding number in a KernelSpec. */
 export type Value<S = unknown> =
   /** Element `index` of a buffer. Where `mask` is false the index may lie outside: the load must not happen and any value will do. */
-  | { readonly kind: "load"; readonly id: number; readonly dtype: DType; readonly source: S; readonly index: Index; readonly mask: Value<S> | undefined }
+  | {
+      readonly kind: "load";
+      readonly id: number;
+      readonly dtype: DType;
+      readonly source: S;
+      readonly index: Index;
+      readonly mask: Value<S> | undefined;
+    }
   | { readonly kind: "constant"; readonly id: number; readonly dtype: DType; readonly value: number }
   /** The index itself, as an i32 (iota). */
   | { readonly kind: "index"; readonly id: number; readonly dtype: "i32"; readonly index: Index }
-  | { readonly kind: "op"; readonly id: number; readonly dtype: DType; readonly op: ScalarOp; readonly args: readonly Value<S>[] }
+  | {
+      readonly kind: "op";
+      readonly id: number;
+      readonly dtype: DType;
+      readonly op: ScalarOp;
+      readonly args: readonly Value<S>[];
+    }
   /** Result of the kernel's reduction `reduce`, or the product's element in a matmul's epilogue (reduce 0). */
   | { readonly kind: "result"; readonly id: number; readonly dtype: DType; readonly reduce: number };
 

@@ -15,7 +15,8 @@ export function lower(roots: readonly Node[], device: Device): Node[] {
   const done = new Map<Node, Node>();
   const unique = new Map<string, Node>();
   const users = new Map<Node, number>();
-  for (const node of topologicalOrder(roots)) for (const input of node.inputs) users.set(input, (users.get(input) ?? 0) + 1);
+  for (const node of topologicalOrder(roots))
+    for (const input of node.inputs) users.set(input, (users.get(input) ?? 0) + 1);
   for (const root of roots) users.set(root, (users.get(root) ?? 0) + 1);
 
   const intern = (node: Node): Node => {
@@ -27,7 +28,9 @@ export function lower(roots: readonly Node[], device: Device): Node[] {
   };
 
   const withInputs = (node: Node, inputs: readonly Node[]): Node =>
-    inputs.length === node.inputs.length && inputs.every((n, i) => n === node.inputs[i]) ? node : createNode(node.kind, inputs, node.shape, node.dtype, node.device);
+    inputs.length === node.inputs.length && inputs.every((n, i) => n === node.inputs[i])
+      ? node
+      : createNode(node.kind, inputs, node.shape, node.dtype, node.device);
 
   const rewrite = (node: Node): Node => {
     const inputs = node.inputs.map((n) => done.get(n)!);
@@ -39,24 +42,43 @@ export function lower(roots: readonly Node[], device: Device): Node[] {
         return input;
       case "reshape":
         if (sameShape(node.shape, input.shape)) return input;
-        if (input.kind.kind === "reshape") return rewriteView(createNode({ kind: "reshape" }, input.inputs, node.shape, node.dtype, node.device));
+        if (input.kind.kind === "reshape")
+          return rewriteView(createNode({ kind: "reshape" }, input.inputs, node.shape, node.dtype, node.device));
         return intern(withInputs(node, inputs));
       case "permute": {
         if (input.kind.kind === "permute") {
           const inner = input.kind.perm;
-          return rewriteView(createNode({ kind: "permute", perm: k.perm.map((p) => inner[p]!) }, input.inputs, node.shape, node.dtype, node.device));
+          return rewriteView(
+            createNode(
+              { kind: "permute", perm: k.perm.map((p) => inner[p]!) },
+              input.inputs,
+              node.shape,
+              node.dtype,
+              node.device,
+            ),
+          );
         }
         // (A B)^T = B^T A^T: the product is written in the order in which it is wanted
         if (input.kind.kind === "matmul" && swapsMatrix(k.perm) && users.get(node.inputs[0]!) === 1) {
           const [a, b] = input.inputs as [Node, Node];
-          const flipped = (x: Node): Node => rewriteView(createNode({ kind: "permute", perm: k.perm }, [x], k.perm.map((p) => x.shape[p]!), x.dtype, x.device));
+          const flipped = (x: Node): Node =>
+            rewriteView(
+              createNode(
+                { kind: "permute", perm: k.perm },
+                [x],
+                k.perm.map((p) => x.shape[p]!),
+                x.dtype,
+                x.device,
+              ),
+            );
           return intern(createNode({ kind: "matmul" }, [flipped(b), flipped(a)], node.shape, node.dtype, node.device));
         }
         return intern(withInputs(node, inputs));
       }
       case "expand":
         if (sameShape(node.shape, input.shape)) return input;
-        if (input.kind.kind === "expand") return intern(createNode(k, input.inputs, node.shape, node.dtype, node.device));
+        if (input.kind.kind === "expand")
+          return intern(createNode(k, input.inputs, node.shape, node.dtype, node.device));
         return intern(withInputs(node, inputs));
       case "map":
         return intern(joinPads(node, inputs, (n) => !users.has(n)) ?? withInputs(node, inputs));
@@ -64,15 +86,25 @@ export function lower(roots: readonly Node[], device: Device): Node[] {
         if (sameShape(node.shape, input.shape)) return input;
         return intern(withInputs(node, inputs));
       case "reduce":
-        return k.reduce === "sum" ? intern(stagedSum(withInputs(node, inputs), k.axes)) : intern(withInputs(node, inputs));
+        return k.reduce === "sum"
+          ? intern(stagedSum(withInputs(node, inputs), k.axes))
+          : intern(withInputs(node, inputs));
       case "fused": {
-        const kernel = device.kind === "cpu" ? k.op.cpu?.(inputs, k.params, device) : k.op.webgpu?.(inputs, k.params, device);
+        const kernel =
+          device.kind === "cpu" ? k.op.cpu?.(inputs, k.params, device) : k.op.webgpu?.(inputs, k.params, device);
         if (kernel) return intern(withInputs(node, inputs));
-        const outputs = k.op.reference(inputs.map((n) => new Tensor(n)), k.params).map((t) => t.node);
+        const outputs = k.op
+          .reference(
+            inputs.map((n) => new Tensor(n)),
+            k.params,
+          )
+          .map((t) => t.node);
         return { ...node, kind: { kind: "concat", axis: -1 }, inputs: lowerAll(outputs) }; // a tuple that only `pick` sees
       }
       case "pick":
-        return input.kind.kind === "concat" && input.kind.axis === -1 ? input.inputs[k.output]! : intern(withInputs(node, inputs));
+        return input.kind.kind === "concat" && input.kind.axis === -1
+          ? input.inputs[k.output]!
+          : intern(withInputs(node, inputs));
       default:
         return intern(withInputs(node, inputs));
     }
@@ -108,20 +140,32 @@ const swapsMatrix = (perm: readonly number[]): boolean => {
  * written in place, once, instead of added up with zeros.
  */
 function joinPads(node: Node, inputs: readonly Node[], isOurs: (node: Node) => boolean): Node | undefined {
-  if (node.kind.kind !== "map" || node.kind.expr.op !== "add" || !node.kind.expr.args.every((a) => a.op === "arg") || inputs.length !== 2) return undefined;
+  if (
+    node.kind.kind !== "map" ||
+    node.kind.expr.op !== "add" ||
+    !node.kind.expr.args.every((a) => a.op === "arg") ||
+    inputs.length !== 2
+  )
+    return undefined;
   for (const [a, b] of [inputs, [inputs[1]!, inputs[0]!]] as [Node, Node][]) {
     if (a.kind.kind !== "pad" || b.kind.kind !== "pad") return undefined;
     const [first, second] = [a.inputs[0]!, b.inputs[0]!];
     const starts = a.kind.before;
     const others = b.kind.before;
-    const axes = node.shape.flatMap((_, i) => (starts[i] !== others[i] || first.shape[i] !== second.shape[i] ? [i] : []));
+    const axes = node.shape.flatMap((_, i) =>
+      starts[i] !== others[i] || first.shape[i] !== second.shape[i] ? [i] : [],
+    );
     const axis = axes[0];
     if (axes.length !== 1 || axis === undefined || starts[axis]! + first.shape[axis]! !== others[axis]) continue;
     const shape = first.shape.map((d, i) => (i === axis ? d + second.shape[i]! : d));
     // pieces that were joined before stay one list
-    const pieces = [first, second].flatMap((n) => (n.kind.kind === "concat" && n.kind.axis === axis && isOurs(n) ? n.inputs : [n]));
+    const pieces = [first, second].flatMap((n) =>
+      n.kind.kind === "concat" && n.kind.axis === axis && isOurs(n) ? n.inputs : [n],
+    );
     const joined = createNode({ kind: "concat", axis }, pieces, shape, node.dtype, node.device);
-    return sameShape(shape, node.shape) ? joined : createNode({ kind: "pad", before: starts }, [joined], node.shape, node.dtype, node.device);
+    return sameShape(shape, node.shape)
+      ? joined
+      : createNode({ kind: "pad", before: starts }, [joined], node.shape, node.dtype, node.device);
   }
   return undefined;
 }
@@ -139,6 +183,12 @@ function stagedSum(node: Node, axes: readonly number[]): Node {
   const shape = [...input.shape.slice(0, last), size / chunk, chunk, ...input.shape.slice(last + 1)];
   const split = createNode({ kind: "reshape" }, [input], shape, input.dtype, input.device);
   const partialShape = shape.filter((_, i) => i !== last + 1);
-  const partial = createNode({ kind: "reduce", reduce: "sum", axes: [last + 1] }, [split], partialShape, node.dtype, node.device);
+  const partial = createNode(
+    { kind: "reduce", reduce: "sum", axes: [last + 1] },
+    [split],
+    partialShape,
+    node.dtype,
+    node.device,
+  );
   return createNode({ kind: "reduce", reduce: "sum", axes }, [partial], node.shape, node.dtype, node.device);
 }

@@ -2,12 +2,19 @@
 import type { Device, Launch } from "../device/device.ts";
 import { invariant } from "../errors.ts";
 import { type Node, topologicalOrder } from "../node.ts";
-import { affineStrides, addIndex, constantIndex, type Index, linearIndex } from "./affine.ts";
+import { addIndex, affineStrides, constantIndex, type Index, linearIndex } from "./affine.ts";
 import { assignBuffers, type BufferPlan, type Slot } from "./buffers.ts";
 import { collapse } from "./collapse.ts";
 import type { Binding, FusedOperand, KernelSpec, MatrixOperand, Reduction, Store, Value } from "./kernel.ts";
 import { lower } from "./lower.ts";
-import { defaultSettings, type Draft, rootCoordinates, type Schedule, schedule, type SchedulerSettings } from "./schedule.ts";
+import {
+  type Draft,
+  defaultSettings,
+  rootCoordinates,
+  type Schedule,
+  type SchedulerSettings,
+  schedule,
+} from "./schedule.ts";
 import { affineView, isLeaf } from "./store.ts";
 import { resultValue, ValueBuilder, variables, visitValues } from "./values.ts";
 
@@ -40,12 +47,13 @@ export function makePlan({ device, leaves, outputs, donated = new Map(), setting
   const fusedContiguous = (node: Node): boolean => {
     const k = node.kind;
     invariant(k.kind === "fused", "only fused nodes have kernels");
-    const kernel = device.kind === "cpu" ? k.op.cpu?.(node.inputs, k.params, device) : k.op.webgpu?.(node.inputs, k.params, device);
+    const kernel =
+      device.kind === "cpu" ? k.op.cpu?.(node.inputs, k.params, device) : k.op.webgpu?.(node.inputs, k.params, device);
     return kernel?.contiguous ?? false;
   };
-  const scheduled = schedule(wanted, device.traits, settings, fusedContiguous);
-  const wishes = new Map([...donated].map(([leaf, i]) => [leaf, i === undefined ? undefined : wanted[i]]));
-  const buffers = assignBuffers(scheduled, leaves, wanted, wishes, settings);
+  const heirs = new Map([...donated].map(([leaf, i]) => [leaf, i === undefined ? undefined : wanted[i]]));
+  const scheduled = schedule(wanted, device.traits, settings, fusedContiguous, heirs);
+  const buffers = assignBuffers(scheduled, leaves, wanted, heirs, settings);
   const kernels: KernelSpec[] = [];
   const launches: Launch[] = [];
   for (const draft of scheduled.drafts) {
@@ -86,11 +94,16 @@ class Bindings {
   }
 
   list(): Binding[] {
-    return this.slots.map((slot, i) => ({ dtype: this.buffers.slots[slot]!.dtype, size: Math.max(1, this.buffers.slots[slot]!.size), access: this.access[i]! }));
+    return this.slots.map((slot, i) => ({
+      dtype: this.buffers.slots[slot]!.dtype,
+      size: Math.max(1, this.buffers.slots[slot]!.size),
+      access: this.access[i]!,
+    }));
   }
 }
 
-const shifted = (index: Index, offset: number): Index => (offset === 0 ? index : addIndex(index, constantIndex(offset)));
+const shifted = (index: Index, offset: number): Index =>
+  offset === 0 ? index : addIndex(index, constantIndex(offset));
 
 /** Names the buffers of values: loads of nodes become loads of bindings. */
 function bind(values: readonly Value<Node>[], bindings: Bindings): Map<number, Value<number>> {
@@ -101,7 +114,12 @@ function bind(values: readonly Value<Node>[], bindings: Bindings): Map<number, V
       constant: index.constant,
       terms: index.terms.map(({ atom, coefficient }) => ({
         coefficient,
-        atom: atom.kind === "value" ? { ...atom, value: bound.get(atom.value.id)! } : atom.kind === "variable" ? atom : { ...atom, of: indexOf(atom.of) },
+        atom:
+          atom.kind === "value"
+            ? { ...atom, value: bound.get(atom.value.id)! }
+            : atom.kind === "variable"
+              ? atom
+              : { ...atom, of: indexOf(atom.of) },
       })),
     };
   };
@@ -109,7 +127,12 @@ function bind(values: readonly Value<Node>[], bindings: Bindings): Map<number, V
     switch (v.kind) {
       case "load": {
         const { binding, offset } = bindings.use(v.source, "read");
-        bound.set(v.id, { ...v, source: binding, index: shifted(indexOf(v.index), offset), mask: v.mask && bound.get(v.mask.id)! });
+        bound.set(v.id, {
+          ...v,
+          source: binding,
+          index: shifted(indexOf(v.index), offset),
+          mask: v.mask && bound.get(v.mask.id)!,
+        });
         break;
       }
       case "op":
@@ -125,17 +148,25 @@ function bind(values: readonly Value<Node>[], bindings: Bindings): Map<number, V
   return bound;
 }
 
-function writeKernel(draft: Draft, scheduled: Schedule, buffers: BufferPlan): { spec: KernelSpec; slots: readonly number[] } {
+function writeKernel(
+  draft: Draft,
+  scheduled: Schedule,
+  buffers: BufferPlan,
+): { spec: KernelSpec; slots: readonly number[] } {
   const bindings = new Bindings(buffers);
   if (draft.kind === "fused") return { spec: fusedKernel(draft, scheduled, bindings), slots: bindings.slots };
   const space = draft.roots[0]!.node.shape;
-  const builder = new ValueBuilder((n) => scheduled.stored.has(n), space.length);
+  const builder = new ValueBuilder(scheduled.loads, space.length);
   const stores: Store<Node>[] = [];
   const labels: string[] = [];
   for (const { node, target, place } of draft.roots) {
     const at = rootCoordinates(space, node);
     const isProduct = node.kind.kind === "matmul" && target === node;
-    const value = isProduct ? resultValue(0, "f32") : target !== node && scheduled.stored.has(node) ? builder.read(node, at, undefined) : builder.root(node, at);
+    const value = isProduct
+      ? resultValue(0, "f32")
+      : target !== node && scheduled.stored.has(node)
+        ? builder.read(node, at, undefined)
+        : builder.root(node, at);
     if (target === node) builder.define(node, value);
     labels.push(labelOf(node));
     if (scheduled.needed.has(target)) stores.push({ target, index: place(at), value });
@@ -154,10 +185,16 @@ function writeKernel(draft: Draft, scheduled: Schedule, buffers: BufferPlan): { 
     const [m, n] = product.shape.slice(-2) as [number, number];
     const k = product.inputs[0]!.shape.at(-1)!;
     const [a, b] = operands as [MatrixOperand, MatrixOperand];
-    return { spec: { kind: "matmul", label, batch, m, n, k, a, b, stores: boundStores, bindings: bindings.list() }, slots: bindings.slots };
+    return {
+      spec: { kind: "matmul", label, batch, m, n, k, a, b, stores: boundStores, bindings: bindings.list() },
+      slots: bindings.slots,
+    };
   }
   const reductions = builder.reductions.map((r): Reduction<number> => ({ ...r, value: bound.get(r.value.id)! }));
-  return { spec: collapse({ kind: "loop", label, shape: space, reductions, stores: boundStores, bindings: bindings.list() }), slots: bindings.slots };
+  return {
+    spec: collapse({ kind: "loop", label, shape: space, reductions, stores: boundStores, bindings: bindings.list() }),
+    slots: bindings.slots,
+  };
 }
 
 function matrixOperand(node: Node, { stored }: Schedule, bindings: Bindings): MatrixOperand {
@@ -165,7 +202,13 @@ function matrixOperand(node: Node, { stored }: Schedule, bindings: Bindings): Ma
   invariant(view, "operands of matmul are strided");
   const { binding, offset } = bindings.use(view.base, "read");
   const strides = view.strides;
-  return { binding, offset: offset + view.offset, batchStrides: strides.slice(0, -2), rowStride: strides.at(-2)!, columnStride: strides.at(-1)! };
+  return {
+    binding,
+    offset: offset + view.offset,
+    batchStrides: strides.slice(0, -2),
+    rowStride: strides.at(-2)!,
+    columnStride: strides.at(-1)!,
+  };
 }
 
 function fusedKernel(draft: Draft, { stored }: Schedule, bindings: Bindings): KernelSpec {
@@ -217,5 +260,5 @@ export function leavesOf(roots: readonly Node[]): Node[] {
 }
 
 /** Number of elements over all temporaries, for `explain`. */
-export const temporaryElements = (plan: Plan): number => plan.slots.reduce((s, slot) => (slot.role === "temporary" ? s + slot.size : s), 0);
-
+export const temporaryElements = (plan: Plan): number =>
+  plan.slots.reduce((s, slot) => (slot.role === "temporary" ? s + slot.size : s), 0);

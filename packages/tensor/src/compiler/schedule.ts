@@ -7,7 +7,7 @@ import type { Traits } from "../device/device.ts";
 import { invariant } from "../errors.ts";
 import { createNode, type Node, topologicalOrder } from "../node.ts";
 import { sizeOf } from "../shape.ts";
-import { type Index, indexKey, linearIndex, reshapeCoordinates } from "./affine.ts";
+import { constantIndex, type Index, indexKey, linearIndex, reshapeCoordinates } from "./affine.ts";
 import { affineView, chooseStored, isLeaf } from "./store.ts";
 import { ValueBuilder, variables, visitValues } from "./values.ts";
 
@@ -52,20 +52,37 @@ export interface Draft {
 export interface Schedule {
   readonly drafts: readonly Draft[];
   readonly stored: ReadonlySet<Node>;
+  /** Whether kernels read a node from memory: stored, and not a single element that they would rather compute again. */
+  readonly loads: (node: Node) => boolean;
   /** Pieces that live inside a concat: where they begin in it, in elements. */
   readonly placed: ReadonlyMap<Node, { readonly owner: Node; readonly offset: number }>;
   /** Whether the kernels that write `target` must store it: someone outside of its kernel reads it. */
   readonly needed: ReadonlySet<Node>;
 }
 
-export function schedule(outputs: readonly Node[], traits: Traits, settings: SchedulerSettings, fusedContiguous: (fused: Node) => boolean): Schedule {
+/**
+ * @param heirs - donated leaves, and the output that will take over the buffer of each if nobody reads it later
+ */
+export function schedule(
+  outputs: readonly Node[],
+  traits: Traits,
+  settings: SchedulerSettings,
+  fusedContiguous: (fused: Node) => boolean,
+  heirs: ReadonlyMap<Node, Node | undefined> = new Map(),
+): Schedule {
   const limits = settings.maxBindings === undefined ? traits : { ...traits, maxBindings: settings.maxBindings };
-  const stored = chooseStored(outputs, limits, settings, fusedContiguous);
-  const order = pickAll(topologicalOrder(outputs).filter((n) => stored.has(n) && !isLeaf(n)), stored);
+  const { stored, recomputed } = chooseStored(outputs, limits, settings, fusedContiguous);
+  const order = pickAll(
+    topologicalOrder(outputs).filter((n) => stored.has(n) && !isLeaf(n)),
+    stored,
+  );
   const placed = placePieces(order, stored, new Set(outputs));
-  const drafts = makeDrafts(order, stored, placed);
+  const loads = (node: Node): boolean => stored.has(node) && !recomputed.has(node);
+  const drafts = makeDrafts(order, stored, loads, placed);
   const writers = writersOf(drafts, placed);
-  const merged = settings.merge ? mergeDrafts(drafts, writers, placed, new Set(outputs), limits) : sortDrafts(drafts, writers);
+  const merged = settings.merge
+    ? mergeDrafts(drafts, writers, placed, new Set(outputs), heirs, limits)
+    : sortDrafts(drafts, writers);
   const needed = new Set<Node>(outputs);
   for (const draft of merged) {
     const own = new Set(draft.roots.flatMap((r) => (r.target === r.node ? [r.node] : [])));
@@ -73,7 +90,7 @@ export function schedule(outputs: readonly Node[], traits: Traits, settings: Sch
     if (draft.kind === "fused") for (const node of own) needed.add(node); // its kernel writes all of its outputs
   }
   for (const [piece, { owner }] of placed) if (needed.has(owner)) needed.add(piece);
-  return { drafts: merged, stored, placed, needed };
+  return { drafts: merged, stored, loads, placed, needed };
 }
 
 /** A fused op's kernel writes every output, so the ones that nobody reads need memory too. */
@@ -107,15 +124,26 @@ function placePieces(order: readonly Node[], stored: ReadonlySet<Node>, outputs:
     const inner = sizeOf(node.shape.slice(axis + 1));
     let start = 0;
     for (const piece of node.inputs) {
-      const ownsMemory = stored.has(piece) && !isLeaf(piece) && !outputs.has(piece) && !placed.has(piece) && piece.kind.kind !== "concat";
-      if (ownsMemory && sizeOf(node.shape.slice(0, axis)) === 1) placed.set(piece, { owner: node, offset: start * inner });
+      const ownsMemory =
+        stored.has(piece) &&
+        !isLeaf(piece) &&
+        !outputs.has(piece) &&
+        !placed.has(piece) &&
+        piece.kind.kind !== "concat";
+      if (ownsMemory && sizeOf(node.shape.slice(0, axis)) === 1)
+        placed.set(piece, { owner: node, offset: start * inner });
       start += piece.shape[axis]!;
     }
   }
   return placed;
 }
 
-function makeDrafts(order: readonly Node[], stored: ReadonlySet<Node>, placed: Schedule["placed"]): Draft[] {
+function makeDrafts(
+  order: readonly Node[],
+  stored: ReadonlySet<Node>,
+  loads: Schedule["loads"],
+  placed: Schedule["placed"],
+): Draft[] {
   const drafts: Draft[] = [];
   const fusedDrafts = new Map<Node, Draft>();
   const draft = (kind: Draft["kind"], size: number): Draft => {
@@ -127,7 +155,7 @@ function makeDrafts(order: readonly Node[], stored: ReadonlySet<Node>, placed: S
     const made = draft("loop", sizeOf(node.shape));
     made.roots.push({ node, target, place });
     const at = variables(node.shape);
-    const builder = new ValueBuilder((n) => stored.has(n), at.length);
+    const builder = new ValueBuilder(loads, at.length);
     // a stored piece that is copied into its concat is read, not computed again
     const value = target !== node && stored.has(node) ? builder.read(node, at, undefined) : builder.root(node, at);
     const own = indexKey(linearIndex(at, node.shape));
@@ -149,14 +177,20 @@ function makeDrafts(order: readonly Node[], stored: ReadonlySet<Node>, placed: S
           start += piece.shape[axis]!;
           const home = placed.get(piece);
           if (home?.owner === node && home.offset === offset * sizeOf(node.shape.slice(axis + 1))) continue;
-          loop(piece, node, (at) => linearIndex(at.map((c, i) => (i === axis ? { ...c, constant: c.constant + offset } : c)), node.shape));
+          loop(piece, node, (at) =>
+            linearIndex(
+              at.map((c, i) => (i === axis ? { ...c, constant: c.constant + offset } : c)),
+              node.shape,
+            ),
+          );
         }
         break;
       }
       case "matmul":
       case "pick": {
         const computing = node.kind.kind === "pick" ? node.inputs[0]! : node;
-        const made = fusedDrafts.get(computing) ?? draft(node.kind.kind === "pick" ? "fused" : "matmul", sizeOf(node.shape));
+        const made =
+          fusedDrafts.get(computing) ?? draft(node.kind.kind === "pick" ? "fused" : "matmul", sizeOf(node.shape));
         fusedDrafts.set(computing, made);
         made.roots.push(own);
         for (const input of computing.inputs) {
@@ -195,7 +229,8 @@ function writersOf(drafts: readonly Draft[], placed: Schedule["placed"]): Map<No
 function sortDrafts(drafts: readonly Draft[], writers: ReadonlyMap<Node, ReadonlySet<Draft>>): Draft[] {
   const done = new Set<Draft>();
   const out: Draft[] = [];
-  const depsOf = (d: Draft): Draft[] => [...d.reads.keys()].flatMap((n) => [...(writers.get(n) ?? [])]).filter((w) => w !== d);
+  const depsOf = (d: Draft): Draft[] =>
+    [...d.reads.keys()].flatMap((n) => [...(writers.get(n) ?? [])]).filter((w) => w !== d);
   const deps = new Map(drafts.map((d) => [d, depsOf(d)]));
   for (const start of [...drafts].sort((a, b) => a.number - b.number)) {
     const stack: [Draft, number][] = [[start, 0]];
@@ -224,6 +259,7 @@ function mergeDrafts(
   writers: ReadonlyMap<Node, Set<Draft>>,
   placed: Schedule["placed"],
   outputs: ReadonlySet<Node>,
+  heirs: ReadonlyMap<Node, Node | undefined>,
   traits: Traits,
 ): Draft[] {
   const words = Math.ceil(drafts.length / 32);
@@ -261,18 +297,34 @@ function mergeDrafts(
     for (const d of [a, b]) {
       for (const node of d.reads.keys()) if (!own.has(node)) buffers.add(ownerOf(node));
       for (const { node, target } of d.roots) {
-        const outside = outputs.has(node) || target !== node || placed.has(node) || [...(readers.get(node) ?? [])].some((r) => r !== a && r !== b);
+        const outside =
+          outputs.has(node) ||
+          target !== node ||
+          placed.has(node) ||
+          [...(readers.get(node) ?? [])].some((r) => r !== a && r !== b);
         if (outside) buffers.add(ownerOf(target));
       }
+    }
+    // an output that takes over a donated buffer which only these kernels read needs none of its own
+    for (const leaf of [...a.reads.keys(), ...b.reads.keys()]) {
+      const heir = heirs.get(leaf);
+      if (!heir || !buffers.has(heir) || [a, b].some((d) => d.reads.get(leaf) === false)) continue;
+      if ([...readers.get(leaf)!].every((r) => r === a || r === b)) buffers.delete(heir);
     }
     return buffers.size;
   };
 
   const canMerge = (a: Draft, b: Draft): boolean => {
-    if (a === b || a.size !== b.size || a.size === 0 || a.kind === "fused" || b.kind === "fused" || b.kind === "matmul") return false;
+    if (a === b || a.size !== b.size || a.size === 0 || a.kind === "fused" || b.kind === "fused" || b.kind === "matmul")
+      return false;
     const direct = depsOf(b).has(a);
     if (a.kind === "matmul" && (!traits.matmulEpilogue || !direct || b.reductionSizes.size > 0)) return false;
-    if (b.reductionSizes.size > 0 && a.reductionSizes.size > 0 && [...b.reductionSizes].some((s) => !a.reductionSizes.has(s))) return false;
+    if (
+      b.reductionSizes.size > 0 &&
+      a.reductionSizes.size > 0 &&
+      [...b.reductionSizes].some((s) => !a.reductionSizes.has(s))
+    )
+      return false;
     if (!direct && b.reductionSizes.size !== a.reductionSizes.size) return false;
     const rootsOfA = new Set(a.roots.flatMap((r) => (r.target === r.node ? [r.node] : [])));
     for (const [node, linear] of b.reads) {
@@ -285,6 +337,14 @@ function mergeDrafts(
     return bindings(a, b) <= traits.maxBindings;
   };
 
+  /** A single element may ride in any kernel that does not wait for it: each of its threads computes and writes the same value. */
+  const canCarry = (a: Draft, rider: Draft): boolean => {
+    if (a.kind !== "loop" || a.size <= 1 || a.reductionSizes.size > 0 || has(above[a.number]!, rider.number))
+      return false;
+    for (const dep of depsOf(rider)) if (dep === a || has(above[dep.number]!, a.number)) return false;
+    return bindings(a, rider) <= traits.maxBindings;
+  };
+
   const merge = (a: Draft, b: Draft): void => {
     for (const root of b.roots) {
       a.roots.push(root);
@@ -295,7 +355,7 @@ function mergeDrafts(
       }
     }
     for (const [node, linear] of b.reads) {
-      a.reads.set(node, (a.reads.get(node) ?? true) && linear);
+      a.reads.set(node, (a.reads.get(node) ?? true) && linear && a.size === b.size);
       readers.get(node)!.delete(b);
       readers.get(node)!.add(a);
     }
@@ -322,14 +382,25 @@ function mergeDrafts(
     const producers = [...depsOf(b)].sort((x, y) => y.number - x.number);
     // what siblings share must be worth reading once
     const shared = [...b.reads.keys()].filter((n) => sizeOf(n.shape) >= b.size);
-    const siblings = shared.flatMap((n) => [...(readers.get(n) ?? [])]).filter((d) => d.number < b.number && d.kind === "loop");
+    const siblings = shared
+      .flatMap((n) => [...(readers.get(n) ?? [])])
+      .filter((d) => d.number < b.number && d.kind === "loop");
     const home = [...producers, ...new Set(siblings)].find((a) => canMerge(a, b));
     if (home) merge(home, b);
   }
-  return sortDrafts(alive.filter((d) => d !== undefined), writers);
+  for (const rider of alive) {
+    if (rider?.kind !== "loop" || rider.size !== 1 || rider.reductionSizes.size > 0) continue;
+    const carrier = alive.find((a) => a && canCarry(a, rider));
+    if (carrier) merge(carrier, rider);
+  }
+  return sortDrafts(
+    alive.filter((d) => d !== undefined),
+    writers,
+  );
 }
 
-/** Coordinates in a root's shape of the kernel's point, whose space is the first root's shape. */
+/** Coordinates in a root's shape of the kernel's point, whose space is the first root's shape; a rider has one point only. */
 export function rootCoordinates(space: readonly number[], root: Node): Index[] {
+  if (sizeOf(root.shape) !== sizeOf(space)) return root.shape.map(() => constantIndex(0));
   return reshapeCoordinates(variables(space), space, root.shape);
 }

@@ -8,6 +8,9 @@ import { affineStrides, linearIndex } from "./affine.ts";
 import type { SchedulerSettings } from "./schedule.ts";
 import { variables, viewCoordinates } from "./values.ts";
 
+// Operations on single elements that a kernel repeats in every thread rather than wait for another kernel (shared ones counted at each use).
+const SCALAR_LIMIT = 256;
+
 /** Operand of a matmul or fused op: strided access to a stored node. */
 export interface AffineView {
   readonly base: Node;
@@ -49,7 +52,12 @@ export function isContiguous(view: AffineView, shape: readonly number[]): boolea
  * The set of stored nodes: outputs, results of reductions, matmuls, fused ops and concats, what those read through strides, and
  * maps that would cost more to repeat than to keep.
  */
-export function chooseStored(outputs: readonly Node[], traits: Traits, settings: SchedulerSettings, fusedContiguous: (fused: Node) => boolean): Set<Node> {
+export function chooseStored(
+  outputs: readonly Node[],
+  traits: Traits,
+  settings: SchedulerSettings,
+  fusedContiguous: (fused: Node) => boolean,
+): { readonly stored: Set<Node>; readonly recomputed: ReadonlySet<Node> } {
   const order = topologicalOrder(outputs);
   const stored = new Set<Node>(order.filter((n) => isLeaf(n) || alwaysStored(n)));
   for (const out of outputs) stored.add(out);
@@ -84,10 +92,13 @@ export function chooseStored(outputs: readonly Node[], traits: Traits, settings:
 
   const cost = new Map<Node, number>(); // operations to compute one element from stored nodes
   const sources = new Map<Node, Set<Node>>(); // stored nodes that are read on the way
+  const recomputed = new Set<Node>();
+  const isLoaded = (n: Node): boolean => stored.has(n) && !recomputed.has(n);
   // views cost nothing and are looked through: what lies below may get stored later
   const below = (n: Node): Node => (isView(n) && !stored.has(n) ? below(n.inputs[0]!) : n);
-  const sourcesOf = (n: Node): Set<Node> => (stored.has(below(n)) ? new Set([below(n)]) : (sources.get(below(n)) ?? new Set()));
-  const costOf = (n: Node): number => (stored.has(below(n)) ? 0 : (cost.get(below(n)) ?? 0));
+  const sourcesOf = (n: Node): Set<Node> =>
+    isLoaded(below(n)) ? new Set([below(n)]) : (sources.get(below(n)) ?? new Set());
+  const costOf = (n: Node): number => (isLoaded(below(n)) ? 0 : (cost.get(below(n)) ?? 0));
   const store = (n: Node): void => {
     invariant(n.kind.kind !== "fused", "a fused node is read through pick");
     stored.add(n);
@@ -95,7 +106,14 @@ export function chooseStored(outputs: readonly Node[], traits: Traits, settings:
 
   for (const node of order) {
     const kind = node.kind.kind;
-    if (isLeaf(node) || kind === "constant" || kind === "iota" || kind === "fused" || (isView(node) && !stored.has(node))) continue;
+    if (
+      isLeaf(node) ||
+      kind === "constant" ||
+      kind === "iota" ||
+      kind === "fused" ||
+      (isView(node) && !stored.has(node))
+    )
+      continue;
     // too many buffers for one kernel: keep the cheapest inputs, by bytes, that bring more than one
     const limit = traits.maxBindings - 1;
     for (;;) {
@@ -110,11 +128,13 @@ export function chooseStored(outputs: readonly Node[], traits: Traits, settings:
     const own = node.kind.kind === "map" ? exprCost(node.kind.expr) : kind === "gather" ? 2 : kind === "pad" ? 1 : 0;
     const total = own + node.inputs.reduce((c, n) => c + costOf(n), 0);
     cost.set(node, total);
-    if (stored.has(node) || isView(node)) continue;
+    // a single element is computed again by every reader, outside of its loops: bias corrections, schedules, constants
+    const isScalar = settings.fuse && kind === "map" && sizeOf(node.shape) === 1 && total <= SCALAR_LIMIT;
+    if (isScalar && stored.has(node)) recomputed.add(node);
+    if (isScalar || stored.has(node) || isView(node)) continue;
     const times = users.get(node)?.size ?? 0;
     const wider = (widest.get(node) ?? 0) / Math.max(1, sizeOf(node.shape));
-    const isConstant = sources.get(node)!.size === 0 && sizeOf(node.shape) === 1; // every reader computes it once
-    if (total > 0 && !isConstant && (times > 1 || wider > 1) && total * Math.max(times, wider) > settings.recomputeLimit) store(node);
+    if (total > 0 && (times > 1 || wider > 1) && total * Math.max(times, wider) > settings.recomputeLimit) store(node);
   }
-  return stored;
+  return { stored, recomputed };
 }

@@ -3,18 +3,40 @@ import type { DType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
 import type { Node } from "../node.ts";
 import type { Expr, ScalarOp } from "../scalar.ts";
-import { addIndex, constantIndex, type Index, indexKey, linearIndex, reshapeCoordinates, scaleIndex, valueIndex, variableIndex } from "./affine.ts";
+import {
+  addIndex,
+  constantIndex,
+  type Index,
+  indexKey,
+  linearIndex,
+  reshapeCoordinates,
+  scaleIndex,
+  valueIndex,
+  variableIndex,
+} from "./affine.ts";
 import type { Reduction, Value } from "./kernel.ts";
 
 export type NodeValue = Value<Node>;
 
 let nextValue = 0;
 const constantValue = (value: number, dtype: DType): NodeValue => ({ kind: "constant", id: nextValue++, dtype, value });
-const opValue = (op: ScalarOp, dtype: DType, ...args: NodeValue[]): NodeValue => ({ kind: "op", id: nextValue++, dtype, op, args });
-export const resultValue = (reduce: number, dtype: DType): NodeValue => ({ kind: "result", id: nextValue++, dtype, reduce });
+const opValue = (op: ScalarOp, dtype: DType, ...args: NodeValue[]): NodeValue => ({
+  kind: "op",
+  id: nextValue++,
+  dtype,
+  op,
+  args,
+});
+export const resultValue = (reduce: number, dtype: DType): NodeValue => ({
+  kind: "result",
+  id: nextValue++,
+  dtype,
+  reduce,
+});
 
 /** The coordinates (v_first, v_first+1, ...) of a point of `shape`. */
-export const variables = (shape: readonly number[], first = 0): Index[] => shape.map((d, i) => variableIndex(first + i, d));
+export const variables = (shape: readonly number[], first = 0): Index[] =>
+  shape.map((d, i) => variableIndex(first + i, d));
 
 /**
  * Builds the values of one kernel. Reading a node that is `stored` loads it; reading one of the kernel's own results (`define`d)
@@ -64,7 +86,14 @@ export class ValueBuilder {
     let value = byCoordinates.get(key);
     if (!value) {
       value = this.stored(node)
-        ? { kind: "load", id: nextValue++, dtype: node.dtype, source: node, index: linearIndex(coordinates, node.shape), mask }
+        ? {
+            kind: "load",
+            id: nextValue++,
+            dtype: node.dtype,
+            source: node,
+            index: linearIndex(coordinates, node.shape),
+            mask,
+          }
         : this.compute(node, coordinates, mask);
       byCoordinates.set(key, value);
     }
@@ -80,7 +109,10 @@ export class ValueBuilder {
       case "iota":
         return { kind: "index", id: nextValue++, dtype: "i32", index: at[k.axis]! };
       case "map":
-        return this.inline(k.expr, node.inputs.map((n) => () => this.read(n, at, mask)));
+        return this.inline(
+          k.expr,
+          node.inputs.map((n) => () => this.read(n, at, mask)),
+        );
       case "pad": {
         const inside = at.map((c, i) => addIndex(c, constantIndex(-k.before[i]!)));
         let condition: NodeValue | undefined;
@@ -94,9 +126,24 @@ export class ValueBuilder {
         const raw = this.read(node.inputs[1]!, at, mask);
         const index = raw.dtype === "i32" ? raw : opValue("toI32", "i32", raw);
         const size = input.shape[k.axis]!;
-        const condition = opValue("and", "bool", opValue("ge", "bool", index, constantValue(0, "i32")), opValue("lt", "bool", index, constantValue(size, "i32")));
-        const value = this.read(input, at.map((c, i) => (i === k.axis ? valueIndex(index, size) : c)), this.both(mask, condition));
-        return opValue("select", node.dtype, condition, value, constantValue(node.dtype === "f32" ? Number.NaN : 0, node.dtype));
+        const condition = opValue(
+          "and",
+          "bool",
+          opValue("ge", "bool", index, constantValue(0, "i32")),
+          opValue("lt", "bool", index, constantValue(size, "i32")),
+        );
+        const value = this.read(
+          input,
+          at.map((c, i) => (i === k.axis ? valueIndex(index, size) : c)),
+          this.both(mask, condition),
+        );
+        return opValue(
+          "select",
+          node.dtype,
+          condition,
+          value,
+          constantValue(node.dtype === "f32" ? Number.NaN : 0, node.dtype),
+        );
       }
       default: {
         const inner = viewCoordinates(node, at);
@@ -111,7 +158,12 @@ export class ValueBuilder {
     const visit = (e: Expr): NodeValue => {
       let value = memo.get(e);
       if (!value) {
-        value = e.op === "const" ? constantValue(e.value!, e.dtype) : e.op === "arg" ? args[e.index!]!() : opValue(e.op, e.dtype, ...e.args.map(visit));
+        value =
+          e.op === "const"
+            ? constantValue(e.value!, e.dtype)
+            : e.op === "arg"
+              ? args[e.index!]!()
+              : opValue(e.op, e.dtype, ...e.args.map(visit));
         memo.set(e, value);
       }
       return value;
@@ -125,7 +177,12 @@ export class ValueBuilder {
 
   private within(c: Index, size: number): NodeValue {
     const value: NodeValue = { kind: "index", id: nextValue++, dtype: "i32", index: c };
-    return opValue("and", "bool", opValue("ge", "bool", value, constantValue(0, "i32")), opValue("lt", "bool", value, constantValue(size, "i32")));
+    return opValue(
+      "and",
+      "bool",
+      opValue("ge", "bool", value, constantValue(0, "i32")),
+      opValue("lt", "bool", value, constantValue(size, "i32")),
+    );
   }
 }
 
@@ -135,7 +192,9 @@ export function viewCoordinates(node: Node, at: readonly Index[]): Index[] | und
   const input = node.inputs[0]!;
   switch (k.kind) {
     case "reshape":
-      return node.shape.includes(0) ? input.shape.map(() => constantIndex(0)) : reshapeCoordinates(at, node.shape, input.shape);
+      return node.shape.includes(0)
+        ? input.shape.map(() => constantIndex(0))
+        : reshapeCoordinates(at, node.shape, input.shape);
     case "permute": {
       const out = new Array<Index>(at.length);
       k.perm.forEach((p, i) => {
@@ -148,7 +207,9 @@ export function viewCoordinates(node: Node, at: readonly Index[]): Index[] | und
     case "slice":
       return at.map((c, i) => addIndex(c, constantIndex(k.starts[i]!)));
     case "flip":
-      return at.map((c, i) => (k.axes.includes(i) ? addIndex(constantIndex(node.shape[i]! - 1), scaleIndex(c, -1)) : c));
+      return at.map((c, i) =>
+        k.axes.includes(i) ? addIndex(constantIndex(node.shape[i]! - 1), scaleIndex(c, -1)) : c,
+      );
     default:
       return undefined;
   }

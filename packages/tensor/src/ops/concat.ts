@@ -16,14 +16,23 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
   const at = normalizeAxis("concat", axis, first.ndim);
   for (const t of tensors) {
     if (t.ndim !== first.ndim || t.shape.some((d, i) => i !== at && d !== first.shape[i])) {
-      throw new ShapeError(`concat: shapes must agree except on axis ${at}, got ${tensors.map((x) => formatShape(x.shape)).join(", ")}`);
+      throw new ShapeError(
+        `concat: shapes must agree except on axis ${at}, got ${tensors.map((x) => formatShape(x.shape)).join(", ")}`,
+      );
     }
     if (t.dtype !== first.dtype) throw new DTypeError(`concat: dtypes must agree, got ${first.dtype} and ${t.dtype}`);
   }
   const parts = tensors.filter((t) => t.shape[at] !== 0);
   if (parts.length <= 1) return parts[0] ?? first;
   const shape = first.shape.map((d, i) => (i === at ? parts.reduce((s, t) => s + t.shape[at]!, 0) : d));
-  return new Tensor(createNode({ kind: "concat", axis: at }, parts.map((t) => t.node), shape, first.dtype));
+  return new Tensor(
+    createNode(
+      { kind: "concat", axis: at },
+      parts.map((t) => t.node),
+      shape,
+      first.dtype,
+    ),
+  );
 }
 
 /** Joins tensors of one shape along a new axis. @example stack([zeros([3]), ones([3])]) // shape [2, 3] */
@@ -31,7 +40,10 @@ export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
   const first = tensors[0];
   if (!first) throw new ValueError("stack: needs at least one tensor, got none");
   const at = normalizeAxis("stack", axis, first.ndim + 1);
-  return concat(tensors.map((t) => expandDims(t, at)), at);
+  return concat(
+    tensors.map((t) => expandDims(t, at)),
+    at,
+  );
 }
 
 /**
@@ -44,7 +56,9 @@ export function split(x: Tensor, sizes: number | readonly number[], axis = 0): T
   const size = x.shape[at]!;
   const parts = typeof sizes === "number" ? new Array<number>(sizes).fill(size / sizes) : sizes;
   if (parts.some((p) => !Number.isInteger(p) || p < 0) || parts.reduce((a, b) => a + b, 0) !== size) {
-    throw new ShapeError(`split: axis ${at} of size ${size} cannot be split into ${typeof sizes === "number" ? `${sizes} equal pieces` : formatShape(parts)}`);
+    throw new ShapeError(
+      `split: axis ${at} of size ${size} cannot be split into ${typeof sizes === "number" ? `${sizes} equal pieces` : formatShape(parts)}`,
+    );
   }
   let start = 0;
   return parts.map((p) => {

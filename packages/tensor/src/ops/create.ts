@@ -56,21 +56,36 @@ function flatten(data: TensorData): { flat: ArrayLike<number>; nested: number[];
   if (typeof data === "number") return { flat: [data], nested: [], natural: "f32" };
   if (typeof data === "boolean") return { flat: [data ? 1 : 0], nested: [], natural: "bool" };
   if (ArrayBuffer.isView(data)) {
-    const natural = data instanceof Int32Array ? "i32" : data instanceof Uint32Array ? "u32" : data instanceof Uint8Array ? "bool" : "f32";
+    const natural =
+      data instanceof Int32Array
+        ? "i32"
+        : data instanceof Uint32Array
+          ? "u32"
+          : data instanceof Uint8Array
+            ? "bool"
+            : "f32";
     return { flat: data as TypedArray, nested: [(data as TypedArray).length], natural };
   }
   const nested: number[] = [];
-  for (let level: TensorData = data as readonly TensorData[]; Array.isArray(level); level = level[0] as TensorData) nested.push(level.length);
+  for (let level: TensorData = data as readonly TensorData[]; Array.isArray(level); level = level[0] as TensorData)
+    nested.push(level.length);
   const flat: number[] = [];
   let natural: DType = "f32";
   const visit = (level: TensorData, depth: number): void => {
     if (Array.isArray(level)) {
-      if (level.length !== nested[depth]) throw new ShapeError(`tensor: nested arrays must be rectangular, got lengths ${nested[depth] ?? "none"} and ${level.length} at depth ${depth}`);
+      if (level.length !== nested[depth])
+        throw new ShapeError(
+          `tensor: nested arrays must be rectangular, got lengths ${nested[depth] ?? "none"} and ${level.length} at depth ${depth}`,
+        );
       for (const inner of level) visit(inner as TensorData, depth + 1);
     } else {
-      if (depth !== nested.length) throw new ShapeError(`tensor: nested arrays must be rectangular, got a number at depth ${depth} of ${nested.length}`);
+      if (depth !== nested.length)
+        throw new ShapeError(
+          `tensor: nested arrays must be rectangular, got a number at depth ${depth} of ${nested.length}`,
+        );
       if (typeof level === "boolean") natural = "bool";
-      else if (typeof level !== "number") throw new ValueError(`tensor: elements must be numbers or booleans, got ${typeof level}`);
+      else if (typeof level !== "number")
+        throw new ValueError(`tensor: elements must be numbers or booleans, got ${typeof level}`);
       flat.push(Number(level));
     }
   };
@@ -79,7 +94,11 @@ function flatten(data: TensorData): { flat: ArrayLike<number>; nested: number[];
 }
 
 /** A tensor with every element `value`; it takes no memory until something stores it. @example full([2, 2], 7) */
-export function full(shape: Shape, value: number, { dtype = "f32", device = connectedDevice() }: CreateOptions = {}): Tensor {
+export function full(
+  shape: Shape,
+  value: number,
+  { dtype = "f32", device = connectedDevice() }: CreateOptions = {},
+): Tensor {
   checkShape("full", shape);
   return broadcastTo(new Tensor(createNode({ kind: "constant", value }, [], [], dtype, device)), shape);
 }
@@ -94,7 +113,11 @@ export const zerosLike = (x: Tensor): Tensor => full(x.shape, 0, { dtype: x.dtyp
 export const onesLike = (x: Tensor): Tensor => full(x.shape, 1, { dtype: x.dtype, device: x.device });
 
 /** Row-major positions along one axis of a shape, i32; the building block of `arange`, masks and one-hot. @example iota([2, 3], 1) // [[0, 1, 2], [0, 1, 2]] */
-export function iota(shape: Shape, axis: number, { device = connectedDevice() }: { readonly device?: Device } = {}): Tensor {
+export function iota(
+  shape: Shape,
+  axis: number,
+  { device = connectedDevice() }: { readonly device?: Device } = {},
+): Tensor {
   checkShape("iota", shape);
   return new Tensor(createNode({ kind: "iota", axis }, [], [...shape], "i32", device));
 }
@@ -119,5 +142,8 @@ export function causalMask(t: number, { device = connectedDevice() }: { readonly
 /** f32 (or `dtype`) [..., depth] with a one at each index; indices outside [0, depth) give zeros. @example oneHot(tensor([1], { dtype: "i32" }), 3) // [[0, 1, 0]] */
 export function oneHot(indices: Tensor, depth: number, { dtype = "f32" }: { readonly dtype?: DType } = {}): Tensor {
   const wide = reshape(indices, [...indices.shape, 1]);
-  return cast(equal(cast(wide, "i32"), iota([...indices.shape, depth], indices.ndim, { device: indices.device })), dtype);
+  return cast(
+    equal(cast(wide, "i32"), iota([...indices.shape, depth], indices.ndim, { device: indices.device })),
+    dtype,
+  );
 }

@@ -2,7 +2,7 @@
 import type { DType } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
 import { createNode, type Node } from "../node.ts";
-import { type Expr, scalar, type ScalarOp } from "../scalar.ts";
+import { type Expr, type ScalarOp, scalar } from "../scalar.ts";
 import { broadcastShapes } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import { broadcastTo } from "./view.ts";
@@ -43,7 +43,9 @@ export function elementwise(name: string, inputs: readonly TensorLike[], f: (...
 function literal(name: string, value: number, dtype: DType): Expr {
   if (dtype === "bool") return scalar.constant(value ? 1 : 0, "bool");
   if (dtype !== "f32" && !Number.isInteger(value)) {
-    throw new DTypeError(`${name}: a number beside ${dtype} tensors must be an integer, got ${value}; cast the tensor to "f32" first`);
+    throw new DTypeError(
+      `${name}: a number beside ${dtype} tensors must be an integer, got ${value}; cast the tensor to "f32" first`,
+    );
   }
   return scalar.constant(value, dtype);
 }
@@ -105,16 +107,17 @@ export const square = (x: Tensor): Tensor => elementwise("square", [x], (a) => s
 /** `1 / x`. @example reciprocal(tensor([4])) // [0.25] */
 export const reciprocal = (x: Tensor): Tensor => elementwise("reciprocal", [x], (a) => scalar.div(1, a));
 
-const sigmoidOf = (a: Expr): Expr => scalar.div(1, scalar.add(scalar.exp(scalar.neg(a)), 1));
 /** `1 / (1 + exp(-x))`. @example sigmoid(tensor([0])) // [0.5] */
-export const sigmoid = (x: Tensor): Tensor => elementwise("sigmoid", [x], sigmoidOf);
+export const sigmoid = unary("sigmoid");
 /** `x * sigmoid(x)` (Elfwing et al. 2017), also called swish. @example silu(tensor([0])) // [0] */
-export const silu = (x: Tensor): Tensor => elementwise("silu", [x], (a) => scalar.mul(a, sigmoidOf(a)));
+export const silu = (x: Tensor): Tensor => elementwise("silu", [x], (a) => scalar.mul(a, scalar.sigmoid(a)));
 /** `max(x, 0)`; the gradient at 0 is 0. @example relu(tensor([-1, 2])) // [0, 2] */
 export const relu = (x: Tensor): Tensor => elementwise("relu", [x], (a) => scalar.max(scalar.like(a, 0), a));
 /** `log(1 + exp(x))` without overflow. @example softplus(tensor([0])) // [0.6931] */
 export const softplus = (x: Tensor): Tensor =>
-  elementwise("softplus", [x], (a) => scalar.add(scalar.max(a, 0), scalar.log(scalar.add(scalar.exp(scalar.neg(scalar.abs(a))), 1))));
+  elementwise("softplus", [x], (a) =>
+    scalar.add(scalar.max(a, 0), scalar.log(scalar.add(scalar.exp(scalar.neg(scalar.abs(a))), 1))),
+  );
 
 /** Options of `gelu`. */
 export interface GeluOptions {
@@ -128,7 +131,9 @@ export interface GeluOptions {
 export function gelu(x: Tensor, { approximate = "none" }: GeluOptions = {}): Tensor {
   if (approximate === "none") {
     // x/2 (1 + erf(x / sqrt 2))
-    return elementwise("gelu", [x], (a) => scalar.mul(scalar.mul(a, 0.5), scalar.add(scalar.erf(scalar.mul(a, Math.SQRT1_2)), 1)));
+    return elementwise("gelu", [x], (a) =>
+      scalar.mul(scalar.mul(a, 0.5), scalar.add(scalar.erf(scalar.mul(a, Math.SQRT1_2)), 1)),
+    );
   }
   // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
   return elementwise("gelu", [x], (a) => {
@@ -152,9 +157,12 @@ export function clamp(x: Tensor, { min, max }: ClampOptions): Tensor {
 
 /** `a` where `condition` (bool) holds, else `b`, broadcasting. @example where(less(x, 0), 0, x) */
 export function where(condition: Tensor, a: TensorLike, b: TensorLike): Tensor {
-  if (condition.dtype !== "bool") throw new DTypeError(`where: the condition must be bool, got ${condition.dtype}; compare, as in notEqual(c, 0)`);
+  if (condition.dtype !== "bool")
+    throw new DTypeError(`where: the condition must be bool, got ${condition.dtype}; compare, as in notEqual(c, 0)`);
   if (typeof a === "number" && typeof b === "number") {
-    return elementwise("where", [condition], (c) => scalar.select(c, scalar.constant(a, "f32"), scalar.constant(b, "f32")));
+    return elementwise("where", [condition], (c) =>
+      scalar.select(c, scalar.constant(a, "f32"), scalar.constant(b, "f32")),
+    );
   }
   return elementwise("where", [condition, a, b], (c, x, y) => scalar.select(c, x, y));
 }
@@ -203,10 +211,14 @@ export const stopGradient = (x: Tensor): Tensor => new Tensor(createNode({ kind:
 
 /** @internal */
 export function expectDType(op: string, x: Tensor, ...allowed: DType[]): void {
-  if (!allowed.includes(x.dtype)) throw new DTypeError(`${op}: needs ${allowed.join(" or ")}, got ${x.dtype}; use cast(x, "${allowed[0]}")`);
+  if (!allowed.includes(x.dtype))
+    throw new DTypeError(`${op}: needs ${allowed.join(" or ")}, got ${x.dtype}; use cast(x, "${allowed[0]}")`);
 }
 
 /** @internal */
 export function expectRank(op: string, x: Tensor, atLeast: number): void {
-  if (x.ndim < atLeast) throw new ShapeError(`${op}: needs at least ${atLeast} dimension${atLeast === 1 ? "" : "s"}, got shape [${x.shape.join(", ")}]`);
+  if (x.ndim < atLeast)
+    throw new ShapeError(
+      `${op}: needs at least ${atLeast} dimension${atLeast === 1 ? "" : "s"}, got shape [${x.shape.join(", ")}]`,
+    );
 }

@@ -7,12 +7,25 @@ import { createNode } from "../node.ts";
 import { checkPositiveInteger, formatShape, normalizeAxis, type Shape, sizeOf, stridesOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import { iota } from "./create.ts";
-import { add, cast, equal, expectDType, expectRank, greater, isNaN, less, logicalAnd, logicalOr, where } from "./elementwise.ts";
+import {
+  add,
+  cast,
+  equal,
+  expectDType,
+  expectRank,
+  greater,
+  isNaN,
+  less,
+  logicalAnd,
+  logicalOr,
+  where,
+} from "./elementwise.ts";
 import { sum } from "./reduce.ts";
 import { broadcastTo, reshape } from "./view.ts";
 
 function expectIndices(op: string, indices: Tensor): void {
-  if (indices.dtype !== "i32" && indices.dtype !== "u32") throw new DTypeError(`${op}: indices must be i32 or u32, got ${indices.dtype}; use cast(indices, "i32")`);
+  if (indices.dtype !== "i32" && indices.dtype !== "u32")
+    throw new DTypeError(`${op}: indices must be i32 or u32, got ${indices.dtype}; use cast(indices, "i32")`);
 }
 
 /**
@@ -23,7 +36,10 @@ function expectIndices(op: string, indices: Tensor): void {
  */
 export function takeAlongAxis(x: Tensor, indices: Tensor, axis: number): Tensor {
   expectIndices("takeAlongAxis", indices);
-  if (indices.ndim !== x.ndim) throw new ShapeError(`takeAlongAxis: indices must have the rank of x, got ${formatShape(indices.shape)} for ${formatShape(x.shape)}`);
+  if (indices.ndim !== x.ndim)
+    throw new ShapeError(
+      `takeAlongAxis: indices must have the rank of x, got ${formatShape(indices.shape)} for ${formatShape(x.shape)}`,
+    );
   const at = normalizeAxis("takeAlongAxis", axis, x.ndim);
   const shape = x.shape.map((d, i) => (i === at ? indices.shape[at]! : d));
   const aligned = broadcastTo(indices, shape);
@@ -49,7 +65,8 @@ interface ScatterParams {
   readonly axis: number;
   readonly size: number;
 }
-const scatterShape = (shape: Shape, { axis, size }: ScatterParams): number[] => shape.map((d, i) => (i === axis ? size : d));
+const scatterShape = (shape: Shape, { axis, size }: ScatterParams): number[] =>
+  shape.map((d, i) => (i === axis ? size : d));
 
 const scatterAddOp = defineFused<ScatterParams>({
   name: "scatterAdd",
@@ -69,7 +86,12 @@ const scatterAddOp = defineFused<ScatterParams>({
 function scatterAddCpu(indices: CpuOperand, src: CpuOperand, out: CpuOperand, axis: number, size: number): void {
   out.data.fill(0, out.offset, out.offset + sizeOf(out.shape));
   const others = src.shape.map((_, i) => i).filter((i) => i !== axis);
-  const columns = (o: CpuOperand): Int32Array => positionsOf(others.map((i) => src.shape[i]!), others.map((i) => o.strides[i]!), o.offset);
+  const columns = (o: CpuOperand): Int32Array =>
+    positionsOf(
+      others.map((i) => src.shape[i]!),
+      others.map((i) => o.strides[i]!),
+      o.offset,
+    );
   const [fromIndices, fromSrc, to] = [columns(indices), columns(src), columns(out)];
   const [indexStep, srcStep, outStep] = [indices.strides[axis]!, src.strides[axis]!, out.strides[axis]!];
   for (let n = 0; n < src.shape[axis]!; n++) {
@@ -102,7 +124,10 @@ function scatterAddWgsl(_: Shape, shape: Shape, { axis, size }: ScatterParams) {
   const wgsl = ([indices, src]: readonly WgslOperand[], [out]: readonly WgslOperand[]): string => {
     const strides = stridesOf(columnShape);
     const at = (o: WgslOperand): string =>
-      [String(o.offset), ...columnShape.map((d, i) => `((column / ${strides[i]}u) % ${d}u) * ${o.strides[i < axis ? i : i + 1]}u`)].join(" + ");
+      [
+        String(o.offset),
+        ...columnShape.map((d, i) => `((column / ${strides[i]}u) % ${d}u) * ${o.strides[i < axis ? i : i + 1]}u`),
+      ].join(" + ");
     return `
 @compute @workgroup_size(64)
 fn scatterAdd(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -154,7 +179,10 @@ const topKIndices = defineFused<{ readonly k: number }>({
     const before = logicalOr(greater(other, self), logicalAnd(equal(other, self), less(j, i)));
     const place = sum(cast(before, "i32"), { axis: -1 });
     const table = [...lead, k, n];
-    const hit = equal(broadcastTo(reshape(place, [...lead, 1, n]), table), iota(table, table.length - 2, { device: x!.device }));
+    const hit = equal(
+      broadcastTo(reshape(place, [...lead, 1, n]), table),
+      iota(table, table.length - 2, { device: x!.device }),
+    );
     return [sum(where(hit, iota(table, table.length - 1, { device: x!.device }), 0), { axis: -1 })];
   },
   vjp: () => [undefined],
@@ -188,7 +216,8 @@ export function topK(x: Tensor, k: number): TopK {
   expectDType("topK", x, "f32");
   expectRank("topK", x, 1);
   checkPositiveInteger("topK", "k", k);
-  if (k > x.shape.at(-1)!) throw new ShapeError(`topK: k must be at most the last axis, got k ${k} for shape ${formatShape(x.shape)}`);
+  if (k > x.shape.at(-1)!)
+    throw new ShapeError(`topK: k must be at most the last axis, got k ${k} for shape ${formatShape(x.shape)}`);
   const indices = topKIndices([where(isNaN(x), Number.POSITIVE_INFINITY, add(x, 0))], { k })[0]!;
   return { values: takeAlongAxis(x, indices, -1), indices };
 }

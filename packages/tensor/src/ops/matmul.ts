@@ -18,10 +18,16 @@ import { broadcastTo } from "./view.ts";
 export function matmul(a: Tensor, b: Tensor): Tensor {
   expectDType("matmul", a, "f32");
   expectDType("matmul", b, "f32");
-  if (a.ndim < 2 || b.ndim < 2) throw new ShapeError(`matmul: operands must have at least 2 dimensions, got ${formatShape(a.shape)} and ${formatShape(b.shape)}`);
+  if (a.ndim < 2 || b.ndim < 2)
+    throw new ShapeError(
+      `matmul: operands must have at least 2 dimensions, got ${formatShape(a.shape)} and ${formatShape(b.shape)}`,
+    );
   const [m, k] = a.shape.slice(-2) as [number, number];
   const [k2, n] = b.shape.slice(-2) as [number, number];
-  if (k !== k2) throw new ShapeError(`matmul: inner dimensions must match, got ${formatShape(a.shape)} and ${formatShape(b.shape)}`);
+  if (k !== k2)
+    throw new ShapeError(
+      `matmul: inner dimensions must match, got ${formatShape(a.shape)} and ${formatShape(b.shape)}`,
+    );
   const batch = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
   const left = broadcastTo(a, [...batch, m, k]);
   const right = broadcastTo(b, [...batch, k, n]);

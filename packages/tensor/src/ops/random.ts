@@ -4,7 +4,7 @@ import { ValueError } from "../errors.ts";
 import { type Expr, scalar } from "../scalar.ts";
 import { type Shape, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { iota, tensor, type CreateOptions } from "./create.ts";
+import { type CreateOptions, iota, tensor } from "./create.ts";
 import { add, cast, elementwise, less, log, mul, neg, type TensorLike } from "./elementwise.ts";
 import { argmax } from "./reduce.ts";
 import { broadcastTo, reshape, sliceAxis } from "./view.ts";
@@ -21,7 +21,11 @@ function threefry(k0: Expr, k1: Expr, c0: Expr, c1: Expr): [Expr, Expr] {
   for (let round = 0; round < 20; round++) {
     const r = ROTATIONS[round % 8]!;
     x0 = scalar.add(x0, x1);
-    x1 = scalar.apply("bitXor", scalar.apply("bitOr", scalar.apply("shiftLeft", x1, r), scalar.apply("shiftRight", x1, 32 - r)), x0);
+    x1 = scalar.apply(
+      "bitXor",
+      scalar.apply("bitOr", scalar.apply("shiftLeft", x1, r), scalar.apply("shiftRight", x1, 32 - r)),
+      x0,
+    );
     if (round % 4 === 3) {
       const s = (round + 1) / 4;
       x0 = scalar.add(x0, keys[s % 3]!);
@@ -41,8 +45,17 @@ function blocks(keyTensor: Tensor, counter: Tensor, use: number, f: (x0: Expr, x
   if (keyTensor.dtype !== "u32" || keyTensor.size !== 2) {
     throw new ValueError(`random: a key is a u32 tensor of two words, as key(seed) gives; got ${keyTensor}`);
   }
-  const word = (i: number): Tensor => broadcastTo(reshape(sliceAxis(keyTensor, 0, i, i + 1), counter.shape.map(() => 1)), counter.shape);
-  return elementwise("random", [word(0), word(1), counter], (k0, k1, c) => f(...threefry(k0, k1, c, scalar.constant(use, "u32")), c));
+  const word = (i: number): Tensor =>
+    broadcastTo(
+      reshape(
+        sliceAxis(keyTensor, 0, i, i + 1),
+        counter.shape.map(() => 1),
+      ),
+      counter.shape,
+    );
+  return elementwise("random", [word(0), word(1), counter], (k0, k1, c) =>
+    f(...threefry(k0, k1, c, scalar.constant(use, "u32")), c),
+  );
 }
 
 /**
@@ -51,7 +64,8 @@ function blocks(keyTensor: Tensor, counter: Tensor, use: number, f: (x0: Expr, x
  * @example const params = model.init(key(1));
  */
 export function key(seed: number, { device }: Pick<CreateOptions, "device"> = {}): Tensor {
-  if (!Number.isSafeInteger(seed) || seed < 0) throw new ValueError(`key: the seed must be an integer in [0, 2^53), got ${seed}`);
+  if (!Number.isSafeInteger(seed) || seed < 0)
+    throw new ValueError(`key: the seed must be an integer in [0, 2^53), got ${seed}`);
   return tensor(new Uint32Array([Math.floor(seed / 2 ** 32), seed >>> 0]), device ? { device } : {});
 }
 
@@ -67,23 +81,35 @@ export function splitKey(from: Tensor, n = 2): Tensor[] {
 
 /** A key that depends on `from` and an integer, which may be a tensor (a step count in a compiled step). @example foldIn(key(1), step) */
 export function foldIn(from: Tensor, data: number | Tensor): Tensor {
-  const counter = typeof data === "number" ? tensor(new Uint32Array([data]), { device: from.device }) : reshape(cast(data, "u32"), [1]);
+  const counter =
+    typeof data === "number"
+      ? tensor(new Uint32Array([data]), { device: from.device })
+      : reshape(cast(data, "u32"), [1]);
   const which = cast(iota([2], 0, { device: from.device }), "u32");
   return wordsOf(from, broadcastTo(counter, [2]), which, FOLD);
 }
 
 function wordsOf(from: Tensor, counter: Tensor, which: Tensor, use: number): Tensor {
-  const word = (i: number): Tensor => broadcastTo(reshape(sliceAxis(from, 0, i, i + 1), counter.shape.map(() => 1)), counter.shape);
+  const word = (i: number): Tensor =>
+    broadcastTo(
+      reshape(
+        sliceAxis(from, 0, i, i + 1),
+        counter.shape.map(() => 1),
+      ),
+      counter.shape,
+    );
   return elementwise("random", [word(0), word(1), counter, which], (k0, k1, c, w) => {
     const [x0, x1] = threefry(k0, k1, c, scalar.constant(use, "u32"));
     return scalar.select(scalar.eq(w, 0), x0, x1);
   });
 }
 
-const positions = (from: Tensor, shape: Shape): Tensor => reshape(cast(iota([sizeOf(shape)], 0, { device: from.device }), "u32"), shape);
+const positions = (from: Tensor, shape: Shape): Tensor =>
+  reshape(cast(iota([sizeOf(shape)], 0, { device: from.device }), "u32"), shape);
 
 /** Uniform 32-bit words, u32; the same on every device. @example randomBits(key(0), [4]) */
-export const randomBits = (from: Tensor, shape: Shape): Tensor => blocks(from, positions(from, shape), DRAW, (x0) => x0);
+export const randomBits = (from: Tensor, shape: Shape): Tensor =>
+  blocks(from, positions(from, shape), DRAW, (x0) => x0);
 
 /** [0, 1) from the upper 24 bits: every value is exact in f32. */
 const unit = (bits: Expr): Expr => scalar.mul(scalar.cast(scalar.apply("shiftRight", bits, 8), "f32"), 2 ** -24);
@@ -104,11 +130,17 @@ function erfinv(x: Expr): Expr {
     coefficients.slice(1).reduce<Expr>((p, c) => scalar.add(scalar.mul(p, t), c), scalar.like(t, coefficients[0]!));
   const w = scalar.neg(scalar.log(scalar.mul(scalar.sub(scalar.like(x, 1), x), scalar.add(x, 1))));
   const central = horner(
-    [2.81022636e-8, 3.43273939e-7, -3.5233877e-6, -4.39150654e-6, 0.00021858087, -0.00125372503, -0.00417768164, 0.246640727, 1.50140941],
+    [
+      2.81022636e-8, 3.43273939e-7, -3.5233877e-6, -4.39150654e-6, 0.00021858087, -0.00125372503, -0.00417768164,
+      0.246640727, 1.50140941,
+    ],
     scalar.sub(w, 2.5),
   );
   const tail = horner(
-    [-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047, 1.00167406, 2.83297682],
+    [
+      -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047,
+      1.00167406, 2.83297682,
+    ],
     scalar.sub(scalar.sqrt(w), 3),
   );
   return scalar.mul(scalar.select(scalar.lt(w, 5), central, tail), x);

@@ -21,12 +21,25 @@ function reduce(op: string, kind: ReduceKind, x: Tensor, { axis, keepDims = fals
   }
   const kept = x.shape.filter((_, i) => !axes.includes(i));
   const out =
-    axes.length === 0 ? x : new Tensor(createNode({ kind: "reduce", reduce: kind, axes }, [x.node], kept, kind === "argmax" ? "i32" : x.dtype));
-  return keepDims ? reshape(out, x.shape.map((d, i) => (axes.includes(i) ? 1 : d))) : out;
+    axes.length === 0
+      ? x
+      : new Tensor(
+          createNode({ kind: "reduce", reduce: kind, axes }, [x.node], kept, kind === "argmax" ? "i32" : x.dtype),
+        );
+  return keepDims
+    ? reshape(
+        out,
+        x.shape.map((d, i) => (axes.includes(i) ? 1 : d)),
+      )
+    : out;
 }
 
 /** Moves the reduced axes into one last axis, so that a position in it is one number. */
-function lastAxis(op: string, x: Tensor, axis: ReduceOptions["axis"]): { rows: Tensor; shape: number[]; kept: number[] } {
+function lastAxis(
+  op: string,
+  x: Tensor,
+  axis: ReduceOptions["axis"],
+): { rows: Tensor; shape: number[]; kept: number[] } {
   const axes = normalizeAxes(op, axis, x.ndim);
   const others = x.shape.map((_, i) => i).filter((i) => !axes.includes(i));
   const kept = others.map((i) => x.shape[i]!);
@@ -81,7 +94,12 @@ export function argmax(x: Tensor, { axis, keepDims = false }: ArgmaxOptions = {}
   expectDType("argmax", x, "f32", "i32", "u32");
   if (axis === undefined) {
     const flat = reduce("argmax", "argmax", reshape(x, [-1]), { axis: 0 });
-    return keepDims ? reshape(flat, x.shape.map(() => 1)) : flat;
+    return keepDims
+      ? reshape(
+          flat,
+          x.shape.map(() => 1),
+        )
+      : flat;
   }
   return reduce("argmax", "argmax", x, { axis: normalizeAxis("argmax", axis, x.ndim), keepDims });
 }
@@ -97,7 +115,12 @@ export function logsumexp(x: Tensor, { axis, keepDims = false }: ReduceOptions =
   const total = sum(exp(sub(x, shift)), { axis, keepDims: true });
   const out = add(log(total), shift);
   const axes = normalizeAxes("logsumexp", axis, x.ndim);
-  return keepDims ? out : reshape(out, x.shape.filter((_, i) => !axes.includes(i)));
+  return keepDims
+    ? out
+    : reshape(
+        out,
+        x.shape.filter((_, i) => !axes.includes(i)),
+      );
 }
 
 /** Options of `softmax` and `logSoftmax`. */

@@ -2,12 +2,12 @@
 import { leavesOf, makePlan, type Plan } from "../compiler/plan.ts";
 import type { SchedulerSettings } from "../compiler/schedule.ts";
 import { isLeaf } from "../compiler/store.ts";
+import { connectedDevice } from "../device/current.ts";
 import type { Device } from "../device/device.ts";
 import type { Storage } from "../device/storage.ts";
-import { connectedDevice } from "../device/current.ts";
 import { hostBytes } from "../dtype.ts";
 import { ValueError } from "../errors.ts";
-import { activeTraces, createNode, nextNodeId, type Node, topologicalOrder } from "../node.ts";
+import { activeTraces, createNode, type Node, nextNodeId, topologicalOrder } from "../node.ts";
 import { formatShape, sizeOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import { materialise, storageOf } from "./realise.ts";
@@ -41,7 +41,10 @@ export interface Recording {
   /** Rebuilds the result from output tensors. */
   readonly rebuild: (output: (i: number) => Tensor) => unknown;
   /** For each output: the argument returned untouched, or a slot of the plan. */
-  readonly outputs: readonly ({ readonly argument: number } | { readonly slot: number; readonly node: Pick<Node, "shape" | "dtype"> })[];
+  readonly outputs: readonly (
+    | { readonly argument: number }
+    | { readonly slot: number; readonly node: Pick<Node, "shape" | "dtype"> }
+  )[];
   /** Buffers that stay with the plan: temporaries, and copies of inputs and outputs where the device wants them. */
   owned?: { readonly buffers: (Storage | undefined)[]; readonly replay: object };
 }
@@ -62,7 +65,10 @@ export const recordingOf = new WeakMap<(...args: never[]) => unknown, (args: rea
  * const step = compile(({ w }: { w: Tensor }, x: Tensor) => ({ w: sub(w, mul(x, 0.1)) }), { donate: ["w"] });
  * ({ w } = step({ w }, x)); // the old w's buffer holds the new one
  */
-export function compile<Args extends unknown[], R>(fn: (...args: Args) => R, { donate = false, scheduler = {} }: CompileOptions = {}): (...args: Args) => R {
+export function compile<Args extends unknown[], R>(
+  fn: (...args: Args) => R,
+  { donate = false, scheduler = {} }: CompileOptions = {},
+): (...args: Args) => R {
   const recordings = new Map<string, Recording>();
   const numberVariants = new Map<string, number>();
 
@@ -120,7 +126,9 @@ function readCall(args: readonly unknown[], donate: CompileOptions["donate"]): C
     for (const [path, leaf] of treePaths<unknown>(arg)) {
       if (!(leaf instanceof Tensor)) {
         if (!["number", "boolean", "string", "undefined"].includes(typeof leaf) && leaf !== null) {
-          throw new ValueError(`compile: arguments must be trees of tensors, numbers, booleans and strings, got ${describe(leaf)} at "${path || position}"; make it a tensor with tensor(...)`);
+          throw new ValueError(
+            `compile: arguments must be trees of tensors, numbers, booleans and strings, got ${describe(leaf)} at "${path || position}"; make it a tensor with tensor(...)`,
+          );
         }
         signature.push(`${position}.${path}=${typeof leaf}:${String(leaf)}`);
         shapes.push(`${position}.${path}=${typeof leaf === "number" ? "number" : String(leaf)}`);
@@ -133,7 +141,10 @@ function readCall(args: readonly unknown[], donate: CompileOptions["donate"]): C
         numberOf.set(leaf.node, number);
         paths.push(path);
       }
-      const gives = donate === true || (Array.isArray(donate) && (donate.includes(position) || (position === 0 && donate.includes(path.split(".")[0]!))));
+      const gives =
+        donate === true ||
+        (Array.isArray(donate) &&
+          (donate.includes(position) || (position === 0 && donate.includes(path.split(".")[0]!))));
       (gives ? donated : kept).add(number);
       const entry = `${position}.${path}=#${number}${leaf.dtype}${formatShape(leaf.shape)}${gives ? "!" : ""}`;
       signature.push(entry);
@@ -142,24 +153,42 @@ function readCall(args: readonly unknown[], donate: CompileOptions["donate"]): C
     signature.push("|");
   });
   for (const number of donated) {
-    if (kept.has(number)) throw new ValueError(`compile: the tensor at "${paths[number]}" is donated in one argument and kept in another; donate both or pass a copy`);
+    if (kept.has(number))
+      throw new ValueError(
+        `compile: the tensor at "${paths[number]}" is donated in one argument and kept in another; donate both or pass a copy`,
+      );
   }
   return { tensors, numberOf, paths, donated, signature: signature.join(";"), shapes: shapes.join(";"), hasNumbers };
 }
 
-const describe = (x: unknown): string => (typeof x === "object" && x !== null ? (x.constructor?.name ?? "object") : typeof x);
+const describe = (x: unknown): string =>
+  typeof x === "object" && x !== null ? (x.constructor?.name ?? "object") : typeof x;
 
-function record(fn: (...args: unknown[]) => unknown, args: readonly unknown[], call: Call, scheduler: Partial<SchedulerSettings>): Recording {
+function record(
+  fn: (...args: unknown[]) => unknown,
+  args: readonly unknown[],
+  call: Call,
+  scheduler: Partial<SchedulerSettings>,
+): Recording {
   const trace = {};
   const firstId = nextNodeId();
   activeTraces.add(trace);
   try {
-    const placeholders = call.tensors.map((t, slot) => new Tensor(createNode({ kind: "input", trace, slot }, [], t.shape, t.dtype, t.device)));
+    const placeholders = call.tensors.map(
+      (t, slot) => new Tensor(createNode({ kind: "input", trace, slot }, [], t.shape, t.dtype, t.device)),
+    );
     const numberOf = call.numberOf;
-    const inner = args.map((arg) => treeMapWithPath<unknown, unknown, unknown>((_, leaf) => (leaf instanceof Tensor ? placeholders[numberOf.get(leaf.node)!]! : leaf), arg));
+    const inner = args.map((arg) =>
+      treeMapWithPath<unknown, unknown, unknown>(
+        (_, leaf) => (leaf instanceof Tensor ? placeholders[numberOf.get(leaf.node)!]! : leaf),
+        arg,
+      ),
+    );
     const result = fn(...inner);
     if (result instanceof Promise) {
-      throw new ValueError("compile: the function must not be async: it only records what to do. Await values after calling the compiled function");
+      throw new ValueError(
+        "compile: the function must not be async: it only records what to do. Await values after calling the compiled function",
+      );
     }
     const outputs: Node[] = [];
     const resultPaths: string[] = [];
@@ -194,7 +223,11 @@ function record(fn: (...args: unknown[]) => unknown, args: readonly unknown[], c
       device,
       leaves: leaves.map((n) => (placeholderNumber.has(n) ? { argument: placeholderNumber.get(n)! } : { captured: n })),
       donated: call.donated,
-      outputs: outputs.map((n) => (placeholderNumber.has(n) ? { argument: placeholderNumber.get(n)! } : { slot: plan.outputs[computed.indexOf(n)]!, node: { shape: n.shape, dtype: n.dtype } })),
+      outputs: outputs.map((n) =>
+        placeholderNumber.has(n)
+          ? { argument: placeholderNumber.get(n)! }
+          : { slot: plan.outputs[computed.indexOf(n)]!, node: { shape: n.shape, dtype: n.dtype } },
+      ),
       rebuild: (output) => fill(structure, output),
     };
   } finally {
@@ -213,7 +246,10 @@ class ResultLeaf {
 }
 
 const fill = (structure: unknown, output: (i: number) => Tensor): unknown =>
-  treeMapWithPath<unknown, ResultLeaf, unknown>((_, leaf) => (leaf.output === undefined ? leaf.value : output(leaf.output)), structure);
+  treeMapWithPath<unknown, ResultLeaf, unknown>(
+    (_, leaf) => (leaf.output === undefined ? leaf.value : output(leaf.output)),
+    structure,
+  );
 
 /** Lazy values from before the trace are computed now: else every replay would compute them again. */
 function realiseCaptured(outputs: readonly Node[], firstId: number, trace: object): void {
@@ -244,7 +280,9 @@ function checkTied(args: readonly unknown[], call: Call, result: unknown): void 
       const a = before === undefined ? undefined : resultAt.get(before);
       const b = resultAt.get(path);
       if (a instanceof Tensor && b instanceof Tensor && a.node !== b.node) {
-        throw new ValueError(`compile: "${before}" and "${path}" are one donated tensor, but the function returns different values for them; return the same value for both, or pass two tensors`);
+        throw new ValueError(
+          `compile: "${before}" and "${path}" are one donated tensor, but the function returns different values for them; return the same value for both, or pass two tensors`,
+        );
       }
     }
   }
@@ -309,7 +347,10 @@ function ownedBuffers({ plan, device, leaves, donated }: Recording): (Storage | 
     if (!device.traits.ownsEdges) return undefined;
     if (slot.role === "output") return device.allocate(slot.dtype, slot.size);
     const leaf = leaves[i]!;
-    const copied = "argument" in leaf && !donated.has(leaf.argument) && slot.size * hostBytes(slot.dtype, device.precision) <= OWNED_INPUT_BYTES;
+    const copied =
+      "argument" in leaf &&
+      !donated.has(leaf.argument) &&
+      slot.size * hostBytes(slot.dtype, device.precision) <= OWNED_INPUT_BYTES;
     return copied ? device.allocate(slot.dtype, slot.size) : undefined;
   });
 }

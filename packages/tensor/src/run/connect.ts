@@ -29,19 +29,28 @@ export interface ConnectOptions extends WebGpuOptions {
  */
 export async function connect(options: ConnectOptions = {}): Promise<Device> {
   const { device: wanted, precision = "f32", setDefault = true, ...webgpu } = options;
-  if (precision === "f64" && wanted === "webgpu") throw new ValueError('connect: precision "f64" exists on the CPU only; use connect({ device: "cpu", precision: "f64" })');
-  if (webgpu.gpu && wanted === "cpu") throw new ValueError('connect: `gpu` was given together with device "cpu"; leave one out');
+  if (precision === "f64" && wanted === "webgpu")
+    throw new ValueError(
+      'connect: precision "f64" exists on the CPU only; use connect({ device: "cpu", precision: "f64" })',
+    );
+  if (webgpu.gpu && wanted === "cpu")
+    throw new ValueError('connect: `gpu` was given together with device "cpu"; leave one out');
   const device = await open(precision === "f64" ? "cpu" : wanted, precision, webgpu);
   if (setDefault) setDefaultDevice(device);
   return device;
 }
 
-async function open(wanted: "webgpu" | "cpu" | undefined, precision: Precision, webgpu: WebGpuOptions): Promise<Device> {
+async function open(
+  wanted: "webgpu" | "cpu" | undefined,
+  precision: Precision,
+  webgpu: WebGpuOptions,
+): Promise<Device> {
   if (wanted !== "cpu") {
     try {
       return await connectWebGpu({ ...webgpu, hardwareOnly: wanted === undefined && !webgpu.gpu });
     } catch (error) {
-      if (wanted === "webgpu" || webgpu.gpu || !(error instanceof DeviceError && error.code === "not-found")) throw error;
+      if (wanted === "webgpu" || webgpu.gpu || !(error instanceof DeviceError && error.code === "not-found"))
+        throw error;
     }
   }
   await initWasm();

@@ -1,12 +1,12 @@
 // run/explain.ts: shows the kernels behind a function or a lazy value.
 import type { KernelSpec } from "../compiler/kernel.ts";
 import { leavesOf, makePlan, type Plan } from "../compiler/plan.ts";
+import { visitValues } from "../compiler/values.ts";
 import { connectedDevice } from "../device/current.ts";
 import { type DType, hostBytes, type Precision } from "../dtype.ts";
 import { scalarRow } from "../scalar.ts";
 import { sizeOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
-import { visitValues } from "../compiler/values.ts";
 import { compile, recordingOf } from "./compile.ts";
 import { treeLeaves } from "./tree.ts";
 
@@ -48,9 +48,14 @@ export interface Explanation {
  * @param target - a compiled or plain function, or a tree of tensors
  * @example console.log(String(explain((x: Tensor, w: Tensor) => gelu(add(mul(x, w), 1)), x, w)));
  */
-export function explain<Args extends unknown[]>(target: ((...args: Args) => unknown) | object, ...args: Args): Explanation {
+export function explain<Args extends unknown[]>(
+  target: ((...args: Args) => unknown) | object,
+  ...args: Args
+): Explanation {
   if (typeof target === "function") {
-    const known = recordingOf.get(target as (...a: never[]) => unknown) ?? recordingOf.get(compile(target as (...a: unknown[]) => unknown) as (...a: never[]) => unknown)!;
+    const known =
+      recordingOf.get(target as (...a: never[]) => unknown) ??
+      recordingOf.get(compile(target as (...a: unknown[]) => unknown) as (...a: never[]) => unknown)!;
     const { plan, device } = known(args);
     return summarise(plan, device.description, device.precision);
   }
@@ -64,18 +69,43 @@ function summarise(plan: Plan, device: string, precision: Precision): Explanatio
   const kernels = plan.kernels.map((spec, i): KernelExplanation => {
     const { code } = plan.launches[i]!.executable;
     const bindings = spec.bindings.map(({ dtype, size, access }) => ({ dtype, size, access }));
-    const bytes = bindings.reduce((s, b) => s + b.size * hostBytes(b.dtype, precision) * (b.access === "readwrite" ? 2 : 1), 0);
-    return { label: spec.label, kind: spec.kind, shape: spaceOf(spec), bindings, flops: flopsOf(spec), bytes, code, hash: fnv1a(code) };
+    const bytes = bindings.reduce(
+      (s, b) => s + b.size * hostBytes(b.dtype, precision) * (b.access === "readwrite" ? 2 : 1),
+      0,
+    );
+    return {
+      label: spec.label,
+      kind: spec.kind,
+      shape: spaceOf(spec),
+      bindings,
+      flops: flopsOf(spec),
+      bytes,
+      code,
+      hash: fnv1a(code),
+    };
   });
   const total = (f: (k: KernelExplanation) => number): number => kernels.reduce((s, k) => s + f(k), 0);
-  const temporaryBytes = plan.slots.reduce((s, slot) => (slot.role === "temporary" ? s + slot.size * hostBytes(slot.dtype, precision) : s), 0);
-  const out = { device, kernels, pipelines: new Set(kernels.map((k) => k.hash)).size, flops: total((k) => k.flops), bytes: total((k) => k.bytes), temporaryBytes };
+  const temporaryBytes = plan.slots.reduce(
+    (s, slot) => (slot.role === "temporary" ? s + slot.size * hostBytes(slot.dtype, precision) : s),
+    0,
+  );
+  const out = {
+    device,
+    kernels,
+    pipelines: new Set(kernels.map((k) => k.hash)).size,
+    flops: total((k) => k.flops),
+    bytes: total((k) => k.bytes),
+    temporaryBytes,
+  };
   return {
     ...out,
     toString: () =>
       [
         `${kernels.length} kernels (${out.pipelines} distinct) on ${device}: ${(out.flops / 1e6).toFixed(2)} MFLOP, ${(out.bytes / 1e6).toFixed(2)} MB, ${(temporaryBytes / 1e6).toFixed(2)} MB of intermediates`,
-        ...kernels.map((k, i) => `${String(i).padStart(4)}  ${k.kind.padEnd(6)} ${`[${k.shape.join(", ")}]`.padEnd(22)} ${String(k.bindings.length).padStart(2)} buffers  ${k.hash}  ${k.label}`),
+        ...kernels.map(
+          (k, i) =>
+            `${String(i).padStart(4)}  ${k.kind.padEnd(6)} ${`[${k.shape.join(", ")}]`.padEnd(22)} ${String(k.bindings.length).padStart(2)} buffers  ${k.hash}  ${k.label}`,
+        ),
       ].join("\n"),
   };
 }
@@ -94,7 +124,8 @@ function flopsOf(spec: KernelSpec): number {
     });
     return n;
   };
-  if (spec.kind === "matmul") return sizeOf(spec.batch) * spec.m * spec.n * (2 * spec.k + count(spec.stores.map((s) => s.value)));
+  if (spec.kind === "matmul")
+    return sizeOf(spec.batch) * spec.m * spec.n * (2 * spec.k + count(spec.stores.map((s) => s.value)));
   const points = sizeOf(spec.shape);
   const inner = spec.reductions.reduce((s, r) => s + sizeOf(r.shape) * (count([r.value]) + 1), 0);
   return points * (inner + count(spec.stores.map((s) => s.value)));

@@ -1,7 +1,8 @@
 // run/hooks.ts: what a tensor asks of the runtime. The runtime (run/realise.ts) fills it in; this breaks the import circle
 // between the handle and the machinery behind it.
-import type { TypedArray } from "../dtype.ts";
+
 import type { Device } from "../device/device.ts";
+import type { TypedArray } from "../dtype.ts";
 import type { Tensor } from "../tensor.ts";
 
 interface Hooks {

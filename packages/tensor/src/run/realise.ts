@@ -1,9 +1,9 @@
 // run/realise.ts: turns lazy values into buffers. Plans are cached by the structure of the graph.
 import { leavesOf, makePlan, type Plan } from "../compiler/plan.ts";
 import { isLeaf } from "../compiler/store.ts";
+import { connectedDevice } from "../device/current.ts";
 import type { Device } from "../device/device.ts";
 import type { Storage } from "../device/storage.ts";
-import { connectedDevice } from "../device/current.ts";
 import type { TypedArray } from "../dtype.ts";
 import { invariant, ValueError } from "../errors.ts";
 import { type Node, nodeKey, topologicalOrder } from "../node.ts";
@@ -60,7 +60,9 @@ function realiseNodes(device: Device, nodes: readonly Node[]): void {
   cache.set(key, plan);
   if (cache.size > PLAN_CACHE) cache.delete(cache.keys().next().value!);
 
-  const buffers = plan.slots.map((slot, i) => (slot.role === "leaf" ? inputs[i]! : device.allocate(slot.dtype, slot.size)));
+  const buffers = plan.slots.map((slot, i) =>
+    slot.role === "leaf" ? inputs[i]! : device.allocate(slot.dtype, slot.size),
+  );
   device.execute(plan.launches, buffers);
   plan.slots.forEach((slot, i) => {
     if (slot.role === "temporary") device.release(buffers[i]!);
@@ -83,7 +85,9 @@ function liveStorage(leaf: Node): Storage {
   const { kind } = leaf;
   invariant(kind.kind === "buffer", "placeholders were refused before");
   if (kind.storage.dead !== null) {
-    throw new ValueError(`${kind.storage.dead}. A lazy value still needs it: realise that value before (\`await realise(y)\`), or do not let the tensor go`);
+    throw new ValueError(
+      `${kind.storage.dead}. A lazy value still needs it: realise that value before (\`await realise(y)\`), or do not let the tensor go`,
+    );
   }
   return kind.storage;
 }

@@ -13,28 +13,52 @@ const isBranch = (x: unknown): x is Record<string, unknown> | readonly unknown[]
 };
 
 /** The same tree type with other leaves. */
-export type MapTree<X, From, To> = X extends From ? To : X extends readonly (infer U)[] ? MapTree<U, From, To>[] : X extends object ? { [K in keyof X]: MapTree<X[K], From, To> } : X;
+export type MapTree<X, From, To> = X extends From
+  ? To
+  : X extends readonly (infer U)[]
+    ? MapTree<U, From, To>[]
+    : X extends object
+      ? { [K in keyof X]: MapTree<X[K], From, To> }
+      : X;
 
 /**
  * Applies `f` to each leaf of a tree, together with the leaves at the same place in the others.
  * @throws ValueError if a tree has no leaf where the first has one
  * @example const halves = treeMap((x) => mul(x, 0.5), params);
  */
-export function treeMap<X, T = Tensor, U = Tensor>(f: (leaf: T, ...others: T[]) => U, tree: X, ...others: readonly unknown[]): MapTree<X, T, U> {
+export function treeMap<X, T = Tensor, U = Tensor>(
+  f: (leaf: T, ...others: T[]) => U,
+  tree: X,
+  ...others: readonly unknown[]
+): MapTree<X, T, U> {
   return mapWithPath((_, leaf, ...rest) => f(leaf as T, ...(rest as T[])), tree, others, "") as MapTree<X, T, U>;
 }
 
 /** `treeMap` that also gives the leaf's path, as in "layers.0.attention.query". @example treeMapWithPath((path, x) => ..., params) */
-export function treeMapWithPath<X, T = Tensor, U = Tensor>(f: (path: string, leaf: T, ...others: T[]) => U, tree: X, ...others: readonly unknown[]): MapTree<X, T, U> {
-  return mapWithPath((path, leaf, ...rest) => f(path, leaf as T, ...(rest as T[])), tree, others, "") as MapTree<X, T, U>;
+export function treeMapWithPath<X, T = Tensor, U = Tensor>(
+  f: (path: string, leaf: T, ...others: T[]) => U,
+  tree: X,
+  ...others: readonly unknown[]
+): MapTree<X, T, U> {
+  return mapWithPath((path, leaf, ...rest) => f(path, leaf as T, ...(rest as T[])), tree, others, "") as MapTree<
+    X,
+    T,
+    U
+  >;
 }
 
-function mapWithPath(f: (path: string, ...leaves: unknown[]) => unknown, tree: unknown, others: readonly unknown[], path: string): unknown {
+function mapWithPath(
+  f: (path: string, ...leaves: unknown[]) => unknown,
+  tree: unknown,
+  others: readonly unknown[],
+  path: string,
+): unknown {
   if (!isBranch(tree)) return f(path, tree, ...others);
   const at = (key: string | number): unknown => {
     const inner = path === "" ? String(key) : `${path}.${key}`;
     const rest = others.map((o) => {
-      if (!isBranch(o) || !(key in o)) throw new ValueError(`treeMap: trees must have the same structure, but "${inner}" is missing in one of them`);
+      if (!isBranch(o) || !(key in o))
+        throw new ValueError(`treeMap: trees must have the same structure, but "${inner}" is missing in one of them`);
       return (o as Record<string | number, unknown>)[key];
     });
     return mapWithPath(f, (tree as Record<string | number, unknown>)[key], rest, inner);
@@ -63,7 +87,7 @@ export function treePaths<T = Tensor>(tree: unknown): [path: string, leaf: T][] 
 }
 
 /**
- * The tree that has the given leaves at the given paths; numeric keys make arrays.
+ * The tree that has the given leaves at the given paths; keys 0 to n - 1 make an array.
  * @example treeFromPaths([["a.0", x], ["b", y]]) // { a: [x], b: y }
  */
 export function treeFromPaths<T>(entries: Iterable<readonly [path: string, leaf: T]>): Tree<T> {
@@ -84,8 +108,8 @@ export function treeFromPaths<T>(entries: Iterable<readonly [path: string, leaf:
   const build = (x: unknown): unknown => {
     if (!(x instanceof Map)) return x;
     const keys = [...x.keys()] as string[];
-    const isArray = keys.every((k) => /^\d+$/.test(k)) && keys.length > 0;
-    if (isArray) return keys.sort((a, b) => Number(a) - Number(b)).map((k) => build(x.get(k)));
+    const isArray = keys.length > 0 && keys.every((_, i) => x.has(String(i)));
+    if (isArray) return keys.map((_, i) => build(x.get(String(i))));
     return Object.fromEntries(keys.map((k) => [k, build(x.get(k))]));
   };
   return build(root) as Tree<T>;

@@ -7,8 +7,8 @@ import type { Device, DeviceMemory, DeviceStats, Executable, Launch, Traits } fr
 import type { Storage } from "../storage.ts";
 import { emitJavaScript } from "./emit.ts";
 import type { CpuOperand } from "./fused.ts";
-import { matmulKernel } from "./matmul.ts";
 import * as helpers from "./helpers.ts";
+import { matmulKernel } from "./matmul.ts";
 
 /** A kernel as a function of its buffers. */
 export type CpuRun = (buffers: readonly TypedArray[]) => void;
@@ -49,7 +49,13 @@ export class CpuDevice implements Device {
   }
 
   stats(): DeviceStats {
-    return { dispatches: this.dispatches, submits: 0, pipelines: this.executables.size, bindGroups: 0, buffersCreated: this.buffersCreated };
+    return {
+      dispatches: this.dispatches,
+      submits: 0,
+      pipelines: this.executables.size,
+      bindGroups: 0,
+      buffersCreated: this.buffersCreated,
+    };
   }
 
   allocate(dtype: DType, size: number): Storage {
@@ -58,7 +64,11 @@ export class CpuDevice implements Device {
     try {
       handle = new ArrayClass(size);
     } catch (cause) {
-      throw new DeviceError("out-of-memory", `allocate: the CPU device could not get ${size * ArrayClass.BYTES_PER_ELEMENT} bytes; use a smaller batch or model`, { cause });
+      throw new DeviceError(
+        "out-of-memory",
+        `allocate: the CPU device could not get ${size * ArrayClass.BYTES_PER_ELEMENT} bytes; use a smaller batch or model`,
+        { cause },
+      );
     }
     this.buffersCreated++;
     return this.own({ device: this, dtype, size, handle, dead: null });
@@ -105,7 +115,7 @@ export class CpuDevice implements Device {
       const source = emitJavaScript(kernel, this.precision);
       const key = `${source}|${kernel.bindings.map((b) => b.dtype).join(",")}`;
       let known = this.executables.get(key);
-      if (!known) this.executables.set(key, (known = { label: kernel.label, code: source, run: compileLoop(source, this.precision) }));
+      if (!known) this.executables.set(key, (known = { label: kernel.label, code: source, run: compileLoop(source) }));
       return known;
     }
     const run = kernel.kind === "matmul" ? matmulKernel(kernel, this.precision) : this.fused(kernel);
@@ -115,7 +125,12 @@ export class CpuDevice implements Device {
   private fused(kernel: FusedKernel): CpuRun {
     const chosen = kernel.op.cpu?.(kernel.inputSpecs, kernel.params, this);
     invariant(chosen, `${kernel.op.name} was scheduled without a CPU kernel`);
-    const bind = (o: FusedOperand, buffers: readonly TypedArray[]): CpuOperand => ({ data: buffers[o.binding]!, offset: o.offset, strides: o.strides, shape: o.shape });
+    const bind = (o: FusedOperand, buffers: readonly TypedArray[]): CpuOperand => ({
+      data: buffers[o.binding]!,
+      offset: o.offset,
+      strides: o.strides,
+      shape: o.shape,
+    });
     return (buffers) =>
       chosen.run(
         kernel.inputs.map((o) => bind(o, buffers)),
@@ -135,16 +150,22 @@ export class CpuDevice implements Device {
   }
 }
 
-function compileLoop(source: string, precision: Precision): CpuRun {
-  const make = new Function("F", "mc_exp", "mc_erf", "mc_toI32", "mc_toU32", `"use strict"; return function kernel${source}`) as (
-    ...args: unknown[]
-  ) => (...buffers: TypedArray[]) => void;
-  const kernel = make(Math.fround, precision === "f32" ? helpers.expSingle : Math.exp, helpers.erf, helpers.toI32, helpers.toU32);
+function compileLoop(source: string): CpuRun {
+  const make = new Function(
+    "F",
+    "mc_powers",
+    "mc_erf",
+    "mc_toI32",
+    "mc_toU32",
+    `"use strict"; return function kernel${source}`,
+  ) as (...args: unknown[]) => (...buffers: TypedArray[]) => void;
+  const kernel = make(Math.fround, helpers.powersOfTwo, helpers.erf, helpers.toI32, helpers.toU32);
   return (buffers) => kernel(...buffers);
 }
 
 /** What a kernel without generated source does, for `explain`. */
 function describe(kernel: MatmulKernel | FusedKernel): string {
-  if (kernel.kind === "fused") return `fused ${kernel.op.name} ${kernel.inputs.map((i) => `[${i.shape.join(", ")}]`).join(" ")} ${JSON.stringify(kernel.params)}`;
+  if (kernel.kind === "fused")
+    return `fused ${kernel.op.name} ${kernel.inputs.map((i) => `[${i.shape.join(", ")}]`).join(" ")} ${JSON.stringify(kernel.params)}`;
   return `matmul [${kernel.batch.join(", ")}] ${kernel.m} x ${kernel.k} x ${kernel.n}`;
 }

@@ -33,7 +33,7 @@ class Emitter {
 
   source(): string {
     const { shape, reductions, stores, bindings } = this.kernel;
-    reductions.forEach((r, i) => this.reduction(r, i));
+    for (const [i, r] of reductions.entries()) this.reduction(r, i);
     const body = this.levels[shape.length]!;
     // all values before any store: a kernel may update its inputs in place
     const ready = stores.map((s) => ({ ...s, code: this.value(s.value), at: this.index(s.index) }));
@@ -60,18 +60,29 @@ class Emitter {
     switch (reduce) {
       case "sum":
         // floats accumulate in double and are rounded once
-        body.lines.push(dtype === "f32" ? `${acc} += ${code};` : `${acc} = (${acc} + ${code}) ${dtype === "i32" ? "| 0" : ">>> 0"};`);
+        body.lines.push(
+          dtype === "f32" ? `${acc} += ${code};` : `${acc} = (${acc} + ${code}) ${dtype === "i32" ? "| 0" : ">>> 0"};`,
+        );
         break;
       case "max":
       case "min": {
         const x = this.name();
-        body.lines.push(`const ${x} = ${code};`, `if (${x} ${reduce === "max" ? ">" : "<"} ${acc} || ${x} !== ${x}) ${acc} = ${x};`);
+        body.lines.push(
+          `const ${x} = ${code};`,
+          `if (${x} ${reduce === "max" ? ">" : "<"} ${acc} || ${x} !== ${x}) ${acc} = ${x};`,
+        );
         break;
       }
       case "argmax": {
         const x = this.name();
-        const position = shape.reduce((p, d, i) => (p === "0" ? `v${firstVariable + i}` : `(${p}) * ${d} + v${firstVariable + i}`), "0");
-        body.lines.push(`const ${x} = ${code};`, `if (${x} > m${number} || (${x} !== ${x} && m${number} === m${number})) { m${number} = ${x}; ${acc} = ${position}; }`);
+        const position = shape.reduce(
+          (p, d, i) => (p === "0" ? `v${firstVariable + i}` : `(${p}) * ${d} + v${firstVariable + i}`),
+          "0",
+        );
+        body.lines.push(
+          `const ${x} = ${code};`,
+          `if (${x} > m${number} || (${x} !== ${x} && m${number} === m${number})) { m${number} = ${x}; ${acc} = ${position}; }`,
+        );
         break;
       }
     }
@@ -131,7 +142,12 @@ class Emitter {
   private indexLevel(index: Index): number {
     let level = 0;
     for (const { atom } of index.terms) {
-      const l = atom.kind === "variable" ? this.variableLevel(atom.variable) : atom.kind === "value" ? this.valueLevel(atom.value as Value<number>) : this.indexLevel(atom.of);
+      const l =
+        atom.kind === "variable"
+          ? this.variableLevel(atom.variable)
+          : atom.kind === "value"
+            ? this.valueLevel(atom.value as Value<number>)
+            : this.indexLevel(atom.of);
       if (l > level) level = l;
     }
     return level;
@@ -172,10 +188,34 @@ class Emitter {
         const raw = v.dtype === "bool" ? `(${load} !== 0)` : load;
         return v.mask ? `(${this.value(v.mask)} ? ${raw} : ${v.dtype === "bool" ? "false" : "0"})` : raw;
       }
+      if (v.op === "exp" && this.rounds) return this.exp(this.value(v.args[0]!), this.valueLevel(v));
+      if (v.op === "sigmoid" && this.rounds)
+        return `F(1 / (1 + ${this.exp(`(-${this.value(v.args[0]!)})`, this.valueLevel(v))}))`;
       const row = scalarRow(v.op);
-      const code = row.js(v.args.map((a) => this.value(a)), v.dtype);
+      const code = row.js(
+        v.args.map((a) => this.value(a)),
+        v.dtype,
+      );
       return this.rounds && v.dtype === "f32" && row.rounds !== false ? `F(${code})` : code;
     });
+  }
+
+  /**
+   * e^x to single precision, without the call and the boxed number that Math.exp or a helper would cost:
+   * x = n ln 2 + r with |r| <= ln(2)/2 and e^x = 2^n e^r, the Taylor series of e^r to r^7 (error below 2^-27), in double, rounded once.
+   * The clamp keeps n inside of the table: e^89 rounds to infinity and e^-104 to zero. NaN passes.
+   */
+  private exp(x: string, level: number): string {
+    const y = this.name();
+    this.block(level).lines.push(`const ${y} = ${x};`);
+    const [c, n, r, q] = [this.name(), this.name(), this.name(), this.name()];
+    this.block(level).lines.push(
+      `const ${c} = ${y} > 89 ? 89 : ${y} < -104 ? -104 : ${y};`,
+      `const ${n} = (${c} * ${Math.LOG2E} + 150.5) | 0;`,
+      `const ${r} = ${c} - (${n} - 150) * ${Math.LN2};`,
+      `const ${q} = ${r} * ${r};`,
+    );
+    return `F(mc_powers[${n}] * ((1 + ${r}) + ${q} * ((0.5 + ${r} * ${1 / 6}) + ${q} * ((${1 / 24} + ${r} * ${1 / 120}) + ${q} * (${1 / 720} + ${r} * ${1 / 5040})))))`;
   }
 
   /** An index as code: the part that changes least often is computed first. */
@@ -187,10 +227,12 @@ class Emitter {
       if (atom.kind === "variable") code = `v${atom.variable}`;
       else if (atom.kind === "value") code = this.value(atom.value as Value<number>);
       else {
-        code = this.known(`index:${atom.key}`) ?? this.hoist(`index:${atom.key}`, level, () => {
-          const of = this.index(atom.of);
-          return atom.kind === "div" ? `((${of}) / ${atom.by}) | 0` : `(${of}) % ${atom.by}`;
-        });
+        code =
+          this.known(`index:${atom.key}`) ??
+          this.hoist(`index:${atom.key}`, level, () => {
+            const of = this.index(atom.of);
+            return atom.kind === "div" ? `((${of}) / ${atom.by}) | 0` : `(${of}) % ${atom.by}`;
+          });
       }
       return { level, code: coefficient === 1 ? code : `${code} * ${coefficient}` };
     });

@@ -28,23 +28,8 @@ export function erf(x: number): number {
   return x < 0 ? -y : y;
 }
 
-const LOG2_E = 1.4426950408889634;
-const LN_2 = 0.6931471805599453;
-// 2^n for n in [-150, 128], everything that matters in single precision
-const POWERS = Float64Array.from({ length: 279 }, (_, i) => 2 ** (i - 150));
-
-/**
- * e^x to single precision, several times faster than Math.exp: x = n ln 2 + r with |r| <= ln(2)/2, e^x = 2^n e^r, and the
- * Taylor series of e^r to r^7 (error below 2^-27). Computed in double, rounded by the caller.
- */
-export function expSingle(x: number): number {
-  if (!(x > -104)) return x !== x ? x : 0;
-  if (x > 88.8) return Number.POSITIVE_INFINITY;
-  const n = Math.round(x * LOG2_E);
-  const r = x - n * LN_2;
-  const series = 1 + r * (1 + r * (0.5 + r * (1 / 6 + r * (1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040)))))));
-  return POWERS[n + 150]! * series;
-}
+/** 2^(i - 150): every power of two that matters in single precision. */
+export const powersOfTwo = Float64Array.from({ length: 279 }, (_, i) => 2 ** (i - 150));
 
 /** WGSL's i32(f32): truncate, saturate, NaN gives 0. */
 export function toI32(x: number | boolean): number {

@@ -36,7 +36,6 @@ const ops: Record<
   sin: { arity: 1, rtol: 1e-6, atol: 3e-7, domain: (x) => Math.abs(x) < 1e4 || !Number.isFinite(x) },
   cos: { arity: 1, rtol: 1e-6, atol: 3e-7, domain: (x) => Math.abs(x) < 1e4 || !Number.isFinite(x) },
   tanh: { arity: 1, rtol: 5e-7 },
-  sigmoid: { arity: 1, rtol: 1e-5 },
   erf: { arity: 1, rtol: 3e-7, atol: 0 },
   eq: { arity: 2 },
   ne: { arity: 2 },
