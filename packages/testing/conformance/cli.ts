@@ -43,18 +43,21 @@ function readOptions(args: readonly string[], log: Output["log"]): Options | und
   if (values.help) return undefined;
   const device = choice("device", values.device ?? "cpu", ["cpu", "webgpu"]);
   const precision = choice("precision", values.precision ?? "both", ["f32", "f64", "both"]);
-  if (device === "webgpu" && precision === "f64") throw new UsageError("--precision f64 exists on the CPU only; leave out --device webgpu, or use --precision both");
+  if (device === "webgpu" && precision === "f64")
+    throw new UsageError("--precision f64 exists on the CPU only; leave out --device webgpu, or use --precision both");
   const isFile = (given: string): boolean => statSync(given, { throwIfNoEntry: false })?.isFile() ?? false;
   for (const given of positionals.filter(isFile)) log(`${given}: a file, not a folder; left out`);
-  const folders = positionals.filter((given) => !isFile(given)).map((given) => {
-    try {
-      const folder = openFolder(given);
-      if (folder.kind === "train") openFolder(modelFolderOf(folder.path));
-      return folder;
-    } catch (error) {
-      throw new UsageError(messageOf(error));
-    }
-  });
+  const folders = positionals
+    .filter((given) => !isFile(given))
+    .map((given) => {
+      try {
+        const folder = openFolder(given);
+        if (folder.kind === "train") openFolder(modelFolderOf(folder.path));
+        return folder;
+      } catch (error) {
+        throw new UsageError(messageOf(error));
+      }
+    });
   if (folders.length === 0) throw new UsageError("name at least one FOLDER");
   return { device, precisions: precision === "both" ? ["f64", "f32"] : [precision], write: values.write, folders };
 }
@@ -63,7 +66,12 @@ function parse(args: readonly string[]) {
   try {
     return parseArgs({
       args: [...args],
-      options: { device: { type: "string" }, precision: { type: "string" }, write: { type: "string" }, help: { type: "boolean" } },
+      options: {
+        device: { type: "string" },
+        precision: { type: "string" },
+        write: { type: "string" },
+        help: { type: "boolean" },
+      },
       allowPositionals: true,
     });
   } catch (error) {
@@ -87,7 +95,8 @@ export interface Output {
 /** Runs everything that was asked for; the number of errors past their bounds. */
 async function runAll({ device: wanted, precisions, write, folders }: Options, log: Output["log"]): Promise<number> {
   const devices: Device[] = [];
-  for (const precision of precisions) devices.push(await connect(precision === "f64" ? { device: "cpu", precision } : { device: wanted }));
+  for (const precision of precisions)
+    devices.push(await connect(precision === "f64" ? { device: "cpu", precision } : { device: wanted }));
   if (write !== undefined) for (const { name } of folders) mkdirSync(resolve(write, name), { recursive: true });
   let checked = 0;
   let failed = 0;
@@ -100,7 +109,10 @@ async function runAll({ device: wanted, precisions, write, folders }: Options, l
       failed += checks.filter((check) => !passes(check)).length;
       if (write === undefined) continue;
       const suffix = devices.length > 1 && device.precision === "f32" ? ".f32" : "";
-      writeFileSync(join(resolve(write, folder.name), `${files[folder.kind]}${suffix}.safetensors`), writeSafetensors(tensors, metadata));
+      writeFileSync(
+        join(resolve(write, folder.name), `${files[folder.kind]}${suffix}.safetensors`),
+        writeSafetensors(tensors, metadata),
+      );
     }
   }
   log(`${checked} errors computed, ${failed} past their bounds`);

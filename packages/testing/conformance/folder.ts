@@ -21,10 +21,12 @@ export interface Entry {
 }
 
 /** Parsed JSON of a file in a folder. */
-export const readJson = <T>(folder: string, file: string): T => JSON.parse(readFileSync(join(folder, file), "utf8")) as T;
+export const readJson = <T>(folder: string, file: string): T =>
+  JSON.parse(readFileSync(join(folder, file), "utf8")) as T;
 
 /** Tensors of a file in a folder. */
-export const readTensors = (folder: string, file: string): Readonly<Record<string, Entry>> => readSafetensors(new Uint8Array(readFileSync(join(folder, file)))).tensors;
+export const readTensors = (folder: string, file: string): Readonly<Record<string, Entry>> =>
+  readSafetensors(new Uint8Array(readFileSync(join(folder, file)))).tensors;
 
 /**
  * Recognises a folder by its files: `optim.json`, `train.json`, or `config.json` of a Llama or GPT-2 beside `case.safetensors`.
@@ -48,9 +50,13 @@ export function openFolder(given: string): Folder {
     needs("train.safetensors");
     return folder("train");
   }
-  if (!has("config.json")) throw new Error(`${given}: a folder must hold config.json, optim.json or train.json, and this one has none of them`);
+  if (!has("config.json"))
+    throw new Error(
+      `${given}: a folder must hold config.json, optim.json or train.json, and this one has none of them`,
+    );
   needs("model.safetensors", "case.safetensors");
   const type = readJson<{ model_type?: unknown }>(path, "config.json").model_type;
-  if (type !== "llama" && type !== "gpt2") throw new Error(`${given}: model_type in config.json must be "llama" or "gpt2", got ${JSON.stringify(type)}`);
+  if (type !== "llama" && type !== "gpt2")
+    throw new Error(`${given}: model_type in config.json must be "llama" or "gpt2", got ${JSON.stringify(type)}`);
   return folder(type);
 }

@@ -3,7 +3,17 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { valueAndGrad } from "@mc/autograd";
 import { fromHuggingFace, type HuggingFaceConfig, type LoadedModel, toHuggingFace } from "@mc/nn";
-import { concat, type Device, full, loadSafetensors, realise, reshape, sliceAxis, type Tensor, tensor } from "@mc/tensor";
+import {
+  concat,
+  type Device,
+  full,
+  loadSafetensors,
+  realise,
+  reshape,
+  sliceAxis,
+  type Tensor,
+  tensor,
+} from "@mc/tensor";
 import { relativeError } from "@mc/testing";
 import { type Entry, readJson, readTensors } from "./folder.ts";
 import type { Check, Computed, Outcome } from "./report.ts";
@@ -22,12 +32,17 @@ export function nextTokens(inputs: Tensor): Tensor {
 }
 
 /** Token ids as an i32 tensor. */
-export const tokenIds = ({ shape, data }: Entry, device: Device): Tensor => tensor(Int32Array.from(data), { shape, device });
+export const tokenIds = ({ shape, data }: Entry, device: Device): Tensor =>
+  tensor(Int32Array.from(data), { shape, device });
 
 /** Values of tensors, all read together. */
 export async function readAll(tensors: Readonly<Record<string, Tensor>>): Promise<Record<string, Computed>> {
   await realise(tensors);
-  return Object.fromEntries(await Promise.all(Object.entries(tensors).map(async ([name, t]) => [name, { shape: t.shape, data: await t.data() }] as const)));
+  return Object.fromEntries(
+    await Promise.all(
+      Object.entries(tensors).map(async ([name, t]) => [name, { shape: t.shape, data: await t.data() }] as const),
+    ),
+  );
 }
 
 /** Relative 2-norm, single precision: logits, hidden states and largest logits 1e-4, gradients 1e-3, loss 1e-5; 1e-6 in float64. */
@@ -45,7 +60,8 @@ export async function runModel(path: string, device: Device): Promise<Outcome> {
   const inputs = tokenIds(ids, device);
   const { logits, hidden, maxLogits } = model.apply(params, inputs, { hidden: true });
   const { value, grads } = valueAndGrad(model.loss, { hasAux: true })(params, { inputs, labels: nextTokens(inputs) });
-  const named = (prefix: string, list: readonly Tensor[]): [string, Tensor][] => list.map((t, i) => [`${prefix}.${i}`, t]);
+  const named = (prefix: string, list: readonly Tensor[]): [string, Tensor][] =>
+    list.map((t, i) => [`${prefix}.${i}`, t]);
   const tensors = await readAll({
     logits,
     loss: reshape(value, [1]),
@@ -56,16 +72,24 @@ export async function runModel(path: string, device: Device): Promise<Outcome> {
 }
 
 /** Every tensor of the fixture against the computed one; those that were not computed fail. */
-function compareAll(tensors: Readonly<Record<string, Computed>>, expected: Readonly<Record<string, Entry>>, precision: "f32" | "f64"): Check[] {
+function compareAll(
+  tensors: Readonly<Record<string, Computed>>,
+  expected: Readonly<Record<string, Entry>>,
+  precision: "f32" | "f64",
+): Check[] {
   return Object.keys(expected)
     .filter((name) => name !== "input_ids")
     .sort(byName)
     .map((name) => ({
       name,
-      error: tensors[name]?.data.length === expected[name]!.data.length ? relativeError(tensors[name]!.data, expected[name]!.data) : Number.NaN,
+      error:
+        tensors[name]?.data.length === expected[name]!.data.length
+          ? relativeError(tensors[name]!.data, expected[name]!.data)
+          : Number.NaN,
       bound: boundOf(name, precision),
     }));
 }
 
 /** Gradients last, numbers inside names by their value. */
-const byName = (a: string, b: string): number => Number(a.startsWith("grad.")) - Number(b.startsWith("grad.")) || a.localeCompare(b, "en", { numeric: true });
+const byName = (a: string, b: string): number =>
+  Number(a.startsWith("grad.")) - Number(b.startsWith("grad.")) || a.localeCompare(b, "en", { numeric: true });

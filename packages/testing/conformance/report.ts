@@ -34,7 +34,10 @@ export function formatChecks(checks: readonly Check[]): string {
   const width = Math.max(...checks.map((c) => c.name.length));
   return checks
     .map((c) => {
-      const bound = c.bound === undefined ? "(for information)" : `<= ${c.bound.toExponential(0).padEnd(6)} ${passes(c) ? "ok" : "FAILED"}`;
+      const bound =
+        c.bound === undefined
+          ? "(for information)"
+          : `<= ${c.bound.toExponential(0).padEnd(6)} ${passes(c) ? "ok" : "FAILED"}`;
       return `  ${c.name.padEnd(width)}  ${c.error.toExponential(2).padStart(9)}  ${bound}`;
     })
     .join("\n");

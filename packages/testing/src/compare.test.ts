@@ -4,7 +4,9 @@ import "./matchers.ts";
 
 describe("findMismatch(actual, expected, tolerance)", () => {
   test("finds nothing between equal arrays, NaN and infinities included", () => {
-    expect(findMismatch([1, Number.NaN, Number.NEGATIVE_INFINITY], [1, Number.NaN, Number.NEGATIVE_INFINITY])).toBeUndefined();
+    expect(
+      findMismatch([1, Number.NaN, Number.NEGATIVE_INFINITY], [1, Number.NaN, Number.NEGATIVE_INFINITY]),
+    ).toBeUndefined();
   });
   test("finds NaN against a number, and infinity against a large number", () => {
     expect(findMismatch([Number.NaN], [1], { rtol: 1e9 })?.count).toBe(1);
@@ -25,15 +27,9 @@ describe("findMismatch(actual, expected, tolerance)", () => {
 });
 
 test("isNaNByBits(x) holds for NaN alone", () => {
-  expect([Number.NaN, 0, -0, 1, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.MIN_VALUE].map(isNaNByBits)).toEqual([
-    true,
-    false,
-    false,
-    false,
-    false,
-    false,
-    false,
-  ]);
+  expect(
+    [Number.NaN, 0, -0, 1, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.MIN_VALUE].map(isNaNByBits),
+  ).toEqual([true, false, false, false, false, false, false]);
 });
 
 test("relativeError(actual, expected, origin) is a ratio of 2-norms", () => {
@@ -59,9 +55,13 @@ describe("toBeAllClose(expected)", () => {
       [1, 2],
       [3, 4],
     ]);
-    await expect(failing).rejects.toThrow("1 of 4 elements differ by more than rtol 0.00001, atol 0.000001; worst at 3 [1, 1]: got 4.5, expected 4");
+    await expect(failing).rejects.toThrow(
+      "1 of 4 elements differ by more than rtol 0.00001, atol 0.000001; worst at 3 [1, 1]: got 4.5, expected 4",
+    );
   });
   test("compares shapes where both sides have one", async () => {
-    await expect(expect([[1, 2]]).toBeAllClose([[1], [2]])).rejects.toThrow("shapes must agree, got [1, 2] and expected [2, 1]");
+    await expect(expect([[1, 2]]).toBeAllClose([[1], [2]])).rejects.toThrow(
+      "shapes must agree, got [1, 2] and expected [2, 1]",
+    );
   });
 });

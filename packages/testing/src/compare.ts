@@ -35,8 +35,13 @@ export function isNaNByBits(value: number): boolean {
  *
  * @throws Error when the lengths differ
  */
-export function findMismatch(actual: Numbers, expected: Numbers, { rtol = 1e-5, atol = 1e-6 }: Tolerance = {}): Mismatch | undefined {
-  if (actual.length !== expected.length) throw new Error(`findMismatch: lengths must agree, got ${actual.length} and ${expected.length}`);
+export function findMismatch(
+  actual: Numbers,
+  expected: Numbers,
+  { rtol = 1e-5, atol = 1e-6 }: Tolerance = {},
+): Mismatch | undefined {
+  if (actual.length !== expected.length)
+    throw new Error(`findMismatch: lengths must agree, got ${actual.length} and ${expected.length}`);
   let worst = -1;
   let worstExcess = 0;
   let count = 0;
@@ -70,7 +75,8 @@ export function findMismatch(actual: Numbers, expected: Numbers, { rtol = 1e-5, 
  * relativeError([3, 4.005], [3, 4]); // 0.001
  */
 export function relativeError(actual: Numbers, expected: Numbers, origin?: Numbers): number {
-  if (actual.length !== expected.length) throw new Error(`relativeError: lengths must agree, got ${actual.length} and ${expected.length}`);
+  if (actual.length !== expected.length)
+    throw new Error(`relativeError: lengths must agree, got ${actual.length} and ${expected.length}`);
   let error = 0;
   let length = 0;
   for (let i = 0; i < actual.length; i++) {

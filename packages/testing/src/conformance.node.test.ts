@@ -31,9 +31,13 @@ async function run(...args: string[]): Promise<Run> {
 /** The tool as a program. */
 function runProgram(...args: string[]): Promise<Run> {
   return new Promise((resolve) => {
-    execFile(process.execPath, ["--conditions=@mc/source", "--import", "tsx", main, ...args], (error, stdout, stderr) => {
-      resolve({ code: error ? Number(error.code) : 0, output: stdout + stderr });
-    });
+    execFile(
+      process.execPath,
+      ["--conditions=@mc/source", "--import", "tsx", main, ...args],
+      (error, stdout, stderr) => {
+        resolve({ code: error ? Number(error.code) : 0, output: stdout + stderr });
+      },
+    );
   });
 }
 
@@ -58,11 +62,21 @@ describe("npm run conformance", () => {
     const { code, output } = await run("--write", out, ...names.map((name) => join(fixtures, name)));
     expect(output).toMatch(/\d+ errors computed, 0 past their bounds/);
     expect(code).toBe(0);
-    for (const [name, file] of [["llama_gqa_tiny", "case"], ["gpt2_tiny", "case"], ["optim", "optim"], ["train_llama_gqa", "train"], ["train_gpt2", "train"]] as const) {
+    for (const [name, file] of [
+      ["llama_gqa_tiny", "case"],
+      ["gpt2_tiny", "case"],
+      ["optim", "optim"],
+      ["train_llama_gqa", "train"],
+      ["train_gpt2", "train"],
+    ] as const) {
       const expected = readTensors(fixtures, name, `${file}.safetensors`);
       const computed = readTensors(out, name, `${file}.safetensors`);
       const given = /^input_ids|\.param0$|\.grad\d+$|\.polar$/;
-      expect(Object.keys(computed).sort()).toEqual(Object.keys(expected).filter((key) => !given.test(key)).sort());
+      expect(Object.keys(computed).sort()).toEqual(
+        Object.keys(expected)
+          .filter((key) => !given.test(key))
+          .sort(),
+      );
       for (const [key, { dtype, shape }] of Object.entries(computed)) {
         expect(dtype, key).toBe("F64");
         expect(shape, key).toEqual(expected[key]!.shape);
@@ -72,22 +86,51 @@ describe("npm run conformance", () => {
   }, 180_000);
 
   test.each([
-    ["a weight of a Llama", () => scaled("llama_gqa_tiny", "model.safetensors", "model.layers.1.self_attn.v_proj.weight")],
+    [
+      "a weight of a Llama",
+      () => scaled("llama_gqa_tiny", "model.safetensors", "model.layers.1.self_attn.v_proj.weight"),
+    ],
     ["a norm of a GPT-2", () => scaled("gpt2_tiny", "model.safetensors", "transformer.h.0.ln_2.weight")],
-    ["a weight of the model behind a training", () => scaled("train_llama_gqa", "model.safetensors", "model.layers.0.mlp.up_proj.weight", "llama_gqa_tiny")],
-    ["a recorded parameter of a training", () => scaled("train_gpt2", "train.safetensors", "param.4.transformer.h.1.mlp.c_fc.weight", "gpt2_tiny")],
+    [
+      "a weight of the model behind a training",
+      () => scaled("train_llama_gqa", "model.safetensors", "model.layers.0.mlp.up_proj.weight", "llama_gqa_tiny"),
+    ],
+    [
+      "a recorded parameter of a training",
+      () => scaled("train_gpt2", "train.safetensors", "param.4.transformer.h.1.mlp.c_fc.weight", "gpt2_tiny"),
+    ],
     ["a starting point of an optimizer", () => scaled("optim", "optim.safetensors", "wide.param0")],
-  ])("fails when %s is scaled by 1.001", async (_, make) => {
-    const { code, output } = await run("--precision", "f64", make());
-    expect(output).toContain("FAILED");
-    expect(code).toBe(1);
-  }, 60_000);
+  ])(
+    "fails when %s is scaled by 1.001",
+    async (_, make) => {
+      const { code, output } = await run("--precision", "f64", make());
+      expect(output).toContain("FAILED");
+      expect(code).toBe(1);
+    },
+    60_000,
+  );
 
   test("works on a folder of other sizes", async () => {
     const folder = join(scratch, "other");
     mkdirSync(folder);
-    const config = { model_type: "llama", vocab_size: 50, hidden_size: 36, num_hidden_layers: 3, num_attention_heads: 6, num_key_value_heads: 3, head_dim: 6, intermediate_size: 20, rms_norm_eps: 1e-5, rope_parameters: { rope_theta: 500, rope_type: "default" }, max_position_embeddings: 32 };
-    const shapes: Record<string, number[]> = { "model.embed_tokens.weight": [50, 36], "lm_head.weight": [50, 36], "model.norm.weight": [36] };
+    const config = {
+      model_type: "llama",
+      vocab_size: 50,
+      hidden_size: 36,
+      num_hidden_layers: 3,
+      num_attention_heads: 6,
+      num_key_value_heads: 3,
+      head_dim: 6,
+      intermediate_size: 20,
+      rms_norm_eps: 1e-5,
+      rope_parameters: { rope_theta: 500, rope_type: "default" },
+      max_position_embeddings: 32,
+    };
+    const shapes: Record<string, number[]> = {
+      "model.embed_tokens.weight": [50, 36],
+      "lm_head.weight": [50, 36],
+      "model.norm.weight": [36],
+    };
     for (let i = 0; i < 3; i++) {
       const at = `model.layers.${i}`;
       Object.assign(shapes, {
@@ -103,7 +146,10 @@ describe("npm run conformance", () => {
       });
     }
     const r = random(1);
-    const fill = (shape: readonly number[]) => ({ shape, data: Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => r.normal() / 4) });
+    const fill = (shape: readonly number[]) => ({
+      shape,
+      data: Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => r.normal() / 4),
+    });
     const zeros = (shape: readonly number[]) => ({ shape, data: new Float32Array(shape.reduce((a, b) => a * b)) });
     const ids = { shape: [3, 9], data: Int32Array.from({ length: 27 }, () => r.integer(0, 50)) };
     const all = (make: typeof zeros) => ({
@@ -115,7 +161,10 @@ describe("npm run conformance", () => {
       ...Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [`grad.${name}`, make(shape)])),
     });
     writeFileSync(join(folder, "config.json"), JSON.stringify(config));
-    writeFileSync(join(folder, "model.safetensors"), writeSafetensors(Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, fill(shape)]))));
+    writeFileSync(
+      join(folder, "model.safetensors"),
+      writeSafetensors(Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, fill(shape)]))),
+    );
     // wrong numbers fail; what it writes itself, it accepts
     writeFileSync(join(folder, "case.safetensors"), writeSafetensors(all(fill)));
     expect((await run("--precision", "f64", "--write", join(scratch, "written"), folder)).code).toBe(1);

@@ -12,6 +12,12 @@ const loss = (w: Tensor): Tensor => t.sum(t.square(t.tanh(t.mul(w, 2))));
 /** d/dw sum(tanh(2w)^2) = 4 tanh(2w) (1 - tanh(2w)^2) */
 const lossGradient = (w: number[]): number[] => w.map((x) => 4 * Math.tanh(2 * x) * (1 - Math.tanh(2 * x) ** 2));
 
+/** Counters stay equal; live bytes may only fall, as the collector finds what earlier tests left. */
+function expectFlat({ live: before, ...early }: { live: number }, { live: after, ...late }: { live: number }): void {
+  expect(late).toEqual(early);
+  expect(after).toBeLessThanOrEqual(before);
+}
+
 describe("history and realise", () => {
   test("a gradient is right although its argument is a realised intermediate", async () => {
     const h = t.mul(tensor([0.1, 0.2, -0.3]), 2);
@@ -30,7 +36,9 @@ describe("history and realise", () => {
 
   test("gradients survive that the loss and auxiliary values are realised before them", async () => {
     const w = tensor([0.1, 0.2, -0.3]);
-    const { value, grads, aux } = valueAndGrad((v: Tensor) => ({ value: loss(v), aux: t.tanh(t.mul(v, 2)) }), { hasAux: true })(w);
+    const { value, grads, aux } = valueAndGrad((v: Tensor) => ({ value: loss(v), aux: t.tanh(t.mul(v, 2)) }), {
+      hasAux: true,
+    })(w);
     await realise(aux);
     await value.item();
     await expect(grads).toBeAllClose(lossGradient([0.1, 0.2, -0.3]));
@@ -103,7 +111,7 @@ describe("eager loops that read only the loss", () => {
       next.value.dispose();
       figures.push({ depth: w.node.depth, pipelines: device.stats().pipelines, live: device.memory().liveBytes });
     }
-    expect(figures.at(-1)).toEqual(figures[5]);
+    expectFlat(figures[5]!, figures.at(-1)!);
   });
 
   test("of any length end by themselves: a lazy chain is cut long before it overflows anything", async () => {
@@ -127,7 +135,10 @@ describe("eager loops that read only the loss", () => {
 });
 
 describe("tied weights", () => {
-  const halve = compile((p: { embedding: Tensor; head: Tensor }) => ({ embedding: t.mul(p.embedding, 0.5), head: t.mul(p.head, 0.5) }), { donate: true });
+  const halve = compile(
+    (p: { embedding: Tensor; head: Tensor }) => ({ embedding: t.mul(p.embedding, 0.5), head: t.mul(p.head, 0.5) }),
+    { donate: true },
+  );
 
   test("one tensor at two paths of a donated tree is one leaf: both paths get one result when the function gives one", async () => {
     const shared = tensor([2, 4]);
@@ -160,7 +171,10 @@ describe("tied weights", () => {
 
   test("different values for the two paths are a ValueError that names both", () => {
     const shared = tensor([2, 4]);
-    const split = compile((p: { embedding: Tensor; head: Tensor }) => ({ embedding: t.mul(p.embedding, 2), head: t.mul(p.head, 3) }), { donate: true });
+    const split = compile(
+      (p: { embedding: Tensor; head: Tensor }) => ({ embedding: t.mul(p.embedding, 2), head: t.mul(p.head, 3) }),
+      { donate: true },
+    );
     expect(() => split({ embedding: shared, head: shared })).toThrow(t.ValueError);
     expect(() => split({ embedding: shared, head: shared })).toThrow(/embedding.*head/);
   });
@@ -227,7 +241,10 @@ describe("plan-owned edges", () => {
     const kernels = explain(step, p, t.ones([16, 8])).kernels.length;
     const figures: { bindGroups: number; pipelines: number; live: number }[] = [];
     for (let i = 0; i < 300; i++) {
-      const batch = tensor(Float32Array.from({ length: 128 }, (_, k) => Math.sin(k + i)), { shape: [16, 8] });
+      const batch = tensor(
+        Float32Array.from({ length: 128 }, (_, k) => Math.sin(k + i)),
+        { shape: [16, 8] },
+      );
       const next = step(p, batch);
       p = next.p;
       if (i % 10 === 0) await next.value.item();
@@ -236,7 +253,7 @@ describe("plan-owned edges", () => {
       const { bindGroups, pipelines } = device.stats();
       figures.push({ bindGroups, pipelines, live: device.memory().liveBytes });
     }
-    expect(figures.at(-1)).toEqual(figures[20]);
+    expectFlat(figures[20]!, figures.at(-1)!);
     // a bind group a dispatch, exactly: nothing is bound twice in two ways
     if (hostDevice === "webgpu") {
       const { bindGroups, dispatches } = device.stats();
@@ -278,7 +295,10 @@ describe("storage hazards: pieces of a concat share its memory", () => {
   });
 
   test.each(settings)("a donated input is not overwritten before its reversed view is read (%j)", async (scheduler) => {
-    const f = compile((x: Tensor, y: Tensor) => ({ x: t.sub(x, t.mul(t.flip(x, 0), 2)), y: t.add(y, t.sum(x)) }), { donate: true, scheduler });
+    const f = compile((x: Tensor, y: Tensor) => ({ x: t.sub(x, t.mul(t.flip(x, 0), 2)), y: t.add(y, t.sum(x)) }), {
+      donate: true,
+      scheduler,
+    });
     const { x, y } = f(...input());
     await expect(x).toBeAllClose([-7, -4, -1, 2]);
     await expect(y).toBeAllClose([15, 16, 17, 18]);
@@ -348,8 +368,12 @@ describe("stored and recomputed values", () => {
   });
 
   test("gradients of softmax and logsumexp of recomputed values are finite", async () => {
-    const x = tensor(Float32Array.from({ length: 40 }, (_, i) => Math.sin(i) * 30), { shape: [4, 10] });
-    const f = (v: Tensor): Tensor => t.add(t.sum(t.mul(t.softmax(t.mul(v, 1 / 3)), v)), t.sum(t.logsumexp(t.mul(v, 1 / 7), { axis: -1 })));
+    const x = tensor(
+      Float32Array.from({ length: 40 }, (_, i) => Math.sin(i) * 30),
+      { shape: [4, 10] },
+    );
+    const f = (v: Tensor): Tensor =>
+      t.add(t.sum(t.mul(t.softmax(t.mul(v, 1 / 3)), v)), t.sum(t.logsumexp(t.mul(v, 1 / 7), { axis: -1 })));
     expect(((await grad(f)(x).data()) as Float32Array).every(Number.isFinite)).toBe(true);
   });
 });
@@ -361,22 +385,36 @@ describe("NaN by bits", () => {
     const x = tensor(values);
     await expect(t.isNaN(t.add(t.mul(x, 2), 1))).toBeAllClose([1, 0, 0, 0, 0]);
     await expect(t.isFinite(t.mul(x, 2))).toBeAllClose([0, 1, 0, 0, 1]);
-    await expect(t.where(t.isNaN(x), -7, x)).toBeAllClose([-7, 1, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0]);
+    await expect(t.where(t.isNaN(x), -7, x)).toBeAllClose([
+      -7,
+      1,
+      Number.POSITIVE_INFINITY,
+      Number.NEGATIVE_INFINITY,
+      0,
+    ]);
     await expect(t.isNaN(t.sub(x, x))).toBeAllClose([1, 0, 1, 1, 0]);
     await expect(t.isNaN(t.log(t.sub(tensor([1, 3]), 2)))).toBeAllClose([1, 0]);
   });
 
   test("maximum, minimum, relu, clamp, max, min and sum keep NaN", async () => {
     const x = tensor([Number.NaN, 1]);
-    for (const y of [t.maximum(x, 0), t.minimum(x, 9), t.maximum(0, x), t.relu(x), t.clamp(x, { min: 0, max: 2 })]) await expect(y).toBeAllClose([Number.NaN, 1]);
-    for (const y of [t.max(x), t.min(x), t.sum(x), t.mean(x), t.logsumexp(x)]) await expect(y).toBeAllClose([Number.NaN]);
+    for (const y of [t.maximum(x, 0), t.minimum(x, 9), t.maximum(0, x), t.relu(x), t.clamp(x, { min: 0, max: 2 })])
+      await expect(y).toBeAllClose([Number.NaN, 1]);
+    for (const y of [t.max(x), t.min(x), t.sum(x), t.mean(x), t.logsumexp(x)])
+      await expect(y).toBeAllClose([Number.NaN]);
     await expect(t.argmax(tensor([5, Number.NaN, 7]))).toBeAllClose([1]);
   });
 });
 
 describe("handles", () => {
   test("results that happen to be equal own their memory: donating one leaves the other", async () => {
-    const f = compile((x: Tensor) => [t.add(x, 1), t.add(x, 1), t.flip(t.flip(x, 0), 0), t.stopGradient(x), t.reshape(x, [2, 1])]);
+    const f = compile((x: Tensor) => [
+      t.add(x, 1),
+      t.add(x, 1),
+      t.flip(t.flip(x, 0), 0),
+      t.stopGradient(x),
+      t.reshape(x, [2, 1]),
+    ]);
     const x = tensor([1, 2]);
     const results = f(x);
     const end = compile((y: Tensor) => t.mul(y, 100), { donate: true });

@@ -20,7 +20,8 @@ export async function loadFixture(fixture: FixtureName, file: string): Promise<U
     return new Uint8Array(await readFile(url));
   }
   const response = await fetch(url);
-  if (!response.ok) throw new Error(`loadFixture: cannot read ${fixture}/${file}: ${response.status} ${response.statusText}`);
+  if (!response.ok)
+    throw new Error(`loadFixture: cannot read ${fixture}/${file}: ${response.status} ${response.statusText}`);
   return new Uint8Array(await response.arrayBuffer());
 }
 

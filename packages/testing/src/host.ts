@@ -9,7 +9,8 @@ export const hostDevice: "cpu" | "webgpu" = readHostDevice();
 
 function readHostDevice(): "cpu" | "webgpu" {
   const name = env("MC_TEST_DEVICE") ?? "cpu";
-  if (name !== "cpu" && name !== "webgpu") throw new Error(`testDevice: MC_TEST_DEVICE must be "cpu" or "webgpu", got "${name}"`);
+  if (name !== "cpu" && name !== "webgpu")
+    throw new Error(`testDevice: MC_TEST_DEVICE must be "cpu" or "webgpu", got "${name}"`);
   return name;
 }
 

@@ -13,7 +13,8 @@ const sizeOf = (shape: readonly number[]): number => shape.reduce((p, d) => p * 
 
 /** Wraps row-major data. */
 export function hostArray(shape: readonly number[], data: ArrayLike<number>): HostArray {
-  if (data.length !== sizeOf(shape)) throw new Error(`hostArray: shape [${shape.join(", ")}] needs ${sizeOf(shape)} elements, got ${data.length}`);
+  if (data.length !== sizeOf(shape))
+    throw new Error(`hostArray: shape [${shape.join(", ")}] needs ${sizeOf(shape)} elements, got ${data.length}`);
   return {
     shape,
     data,
@@ -49,9 +50,13 @@ export function build(shape: readonly number[], element: (...coordinates: number
 export function elementwise(fn: (...values: number[]) => number): (...inputs: HostArray[]) => HostArray {
   return (...inputs) => {
     const rank = Math.max(...inputs.map((x) => x.shape.length));
-    const padded = inputs.map((x) => hostArray([...new Array<number>(rank - x.shape.length).fill(1), ...x.shape], x.data));
+    const padded = inputs.map((x) =>
+      hostArray([...new Array<number>(rank - x.shape.length).fill(1), ...x.shape], x.data),
+    );
     const shape = Array.from({ length: rank }, (_, axis) => Math.max(...padded.map((x) => x.shape[axis]!)));
-    return build(shape, (...at) => fn(...padded.map((x) => x.at(...at.map((c, axis) => (x.shape[axis] === 1 ? 0 : c))))));
+    return build(shape, (...at) =>
+      fn(...padded.map((x) => x.at(...at.map((c, axis) => (x.shape[axis] === 1 ? 0 : c))))),
+    );
   };
 }
 

@@ -27,7 +27,8 @@ interface Flat {
   readonly shape: readonly number[] | undefined;
 }
 
-const isTensor = (value: unknown): value is Tensor => typeof value === "object" && value !== null && "dtype" in value && "data" in value;
+const isTensor = (value: unknown): value is Tensor =>
+  typeof value === "object" && value !== null && "dtype" in value && "data" in value;
 
 async function flatten(value: Comparable): Promise<Flat> {
   if (typeof value === "number") return { numbers: [value], shape: undefined };
@@ -61,7 +62,11 @@ expect.extend({
       return fail(`sizes must agree, got ${actual.numbers.length} elements and expected ${wanted.numbers.length}`);
     }
     const found = findMismatch(actual.numbers, wanted.numbers, tolerance);
-    if (!found) return { pass: true, message: () => `expected a difference beyond rtol ${tolerance.rtol ?? 1e-5}, atol ${tolerance.atol ?? 1e-6}` };
+    if (!found)
+      return {
+        pass: true,
+        message: () => `expected a difference beyond rtol ${tolerance.rtol ?? 1e-5}, atol ${tolerance.atol ?? 1e-6}`,
+      };
     const place = actual.shape ? `${found.index} ${coordinates(found.index, actual.shape)}` : `${found.index}`;
     return fail(
       `${found.count} of ${actual.numbers.length} elements differ by more than rtol ${tolerance.rtol ?? 1e-5}, atol ${tolerance.atol ?? 1e-6}; ` +

@@ -1,11 +1,23 @@
 // testOp.ts: everything that is checked about one op, from one row.
 import { checkGrads, grad } from "@mc/autograd";
-import { add, broadcastTo, type Device, mul, realise, sliceAxis, squeeze, sum, type Tensor, tensor, transpose } from "@mc/tensor";
+import {
+  add,
+  broadcastTo,
+  type Device,
+  mul,
+  realise,
+  sliceAxis,
+  squeeze,
+  sum,
+  type Tensor,
+  tensor,
+  transpose,
+} from "@mc/tensor";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Tolerance } from "./compare.ts";
 import type { Domain } from "./domains.ts";
-import { type HostArray, hostArray } from "./hostArray.ts";
 import { oracleDevice, sharedTestDevice } from "./host.ts";
+import { type HostArray, hostArray } from "./hostArray.ts";
 import { type Random, random } from "./random.ts";
 import "./matchers.ts";
 
@@ -84,7 +96,10 @@ const firstRow = ({ shape, dtype, data }: Case): Case => {
 const broadcast = ({ shape, dtype, data }: Case, device: Device): Tensor =>
   shape.length === 0
     ? tensor(data, { shape, dtype, device })
-    : broadcastTo(tensor(data.slice(0, data.length / shape[0]!), { shape: [1, ...shape.slice(1)], dtype, device }), shape);
+    : broadcastTo(
+        tensor(data.slice(0, data.length / shape[0]!), { shape: [1, ...shape.slice(1)], dtype, device }),
+        shape,
+      );
 
 const asArray = (result: OpResult): readonly Tensor[] => (Array.isArray(result) ? result : [result as Tensor]);
 
@@ -144,7 +159,10 @@ export function testOp(title: string, row: OpRow): void {
         const n = sizes.includes(65) ? 65 : sizes[sizes.length - 1]!;
         const inputs = draw(row, n, random(n + 1));
         const repeated = inputs.map(firstRow);
-        const actual = [row.op(...inputs.map((c) => transposed(c, device))), row.op(...repeated.map((c) => broadcast(c, device)))];
+        const actual = [
+          row.op(...inputs.map((c) => transposed(c, device))),
+          row.op(...repeated.map((c) => broadcast(c, device))),
+        ];
         await realise(actual.map((a) => [...asArray(a)]));
         await compare(actual[0]!, row.op(...inputs.map((c) => contiguous(c, oracle))), "transposed", row.tolerance);
         await compare(actual[1]!, row.op(...repeated.map((c) => contiguous(c, oracle))), "broadcast", row.tolerance);
@@ -183,7 +201,10 @@ export function testOp(title: string, row: OpRow): void {
       await realise(actual);
       const tolerance = row.gradientTolerance ?? 1e-4;
       for (let i = 0; i < floats.length; i++) {
-        await expect(actual[i]!, `gradient of input ${floats[i]}`).toBeAllClose(expected[i]!, { rtol: tolerance, atol: tolerance });
+        await expect(actual[i]!, `gradient of input ${floats[i]}`).toBeAllClose(expected[i]!, {
+          rtol: tolerance,
+          atol: tolerance,
+        });
       }
     });
   });

@@ -13,10 +13,18 @@ const tables: OpTable[] = [elementwiseOps, reductionOps, viewOps, matrixOps, ind
 
 /** Exports that are no ops, by what they are. */
 const others: Record<string, readonly string[]> = {
-  "classes and errors": ["Tensor", "McError", "ShapeError", "DTypeError", "ValueError", "DeviceError", "SafetensorsError"],
+  "classes and errors": [
+    "Tensor",
+    "McError",
+    "ShapeError",
+    "DTypeError",
+    "ValueError",
+    "DeviceError",
+    "SafetensorsError",
+  ],
   "devices and running": ["connect", "setDefaultDevice", "realise", "realiseEagerly", "compile", "explain"],
   "parameter trees": ["treeMap", "treeMapWithPath", "treeLeaves", "treePaths", "treeFromPaths"],
-  "files": ["readSafetensors", "writeSafetensors", "loadSafetensors", "saveSafetensors"],
+  files: ["readSafetensors", "writeSafetensors", "loadSafetensors", "saveSafetensors"],
   "makers of ops": ["defineFused", "elementwise"],
   "a key from a number: no input, the same on every device by construction": ["key"],
 };

@@ -1,8 +1,9 @@
 // ops/creation.ts: tensors from nothing and random numbers. The rows take a dummy input where only its size matters.
-import * as t from "@mc/tensor";
+
 import type { Tensor } from "@mc/tensor";
+import * as t from "@mc/tensor";
 import { anyNumber, type Domain, words } from "../domains.ts";
-import { build, hostArray, type HostArray } from "../hostArray.ts";
+import { build, type HostArray, hostArray } from "../hostArray.ts";
 import type { OpTable } from "./table.ts";
 
 const row = (n: number) => [[n]];
@@ -35,24 +36,84 @@ const stepDomain: Domain = { dtype: "i32", draw: (r) => r.integer(0, 1000) };
 
 /** Every creation op and every random one. */
 export const creationOps: OpTable = {
-  full: { "full(shape, value) repeats one value": { op: (x: Tensor) => t.add(t.full(x.shape, 2.5, { device: x.device }), x), inputs: [anyNumber], reference: (x) => build(x.shape, (...at) => 2.5 + x.at(...at)) } },
-  zeros: { "zeros(shape)": { op: (x: Tensor) => t.zeros(x.shape, { dtype: "i32", device: x.device }), inputs: [anyNumber], reference: (x) => build(x.shape, () => 0), gradient: 0 } },
-  ones: { "ones(shape)": { op: (x: Tensor) => t.ones(x.shape, { device: x.device }), inputs: [anyNumber], reference: (x) => build(x.shape, () => 1), gradient: 0 } },
-  zerosLike: { "zerosLike(x)": { op: t.zerosLike, inputs: [anyNumber], reference: (x) => build(x.shape, () => 0), gradient: 0 } },
-  onesLike: { "onesLike(x) keeps the dtype": { op: t.onesLike, inputs: [words], reference: (x) => build(x.shape, () => 1) } },
-  iota: { "iota(shape, 1) counts along an axis": { op: (x: Tensor) => t.iota(x.shape, 1, { device: x.device }), inputs: [words], reference: (x) => build(x.shape, (_, j) => j) } },
-  arange: { "arange(n) counts from 0": { op: (x: Tensor) => t.arange(x.shape[0]!, { device: x.device }), inputs: [words], reference: (x) => build([x.shape[0]!], (i) => i) } },
+  full: {
+    "full(shape, value) repeats one value": {
+      op: (x: Tensor) => t.add(t.full(x.shape, 2.5, { device: x.device }), x),
+      inputs: [anyNumber],
+      reference: (x) => build(x.shape, (...at) => 2.5 + x.at(...at)),
+    },
+  },
+  zeros: {
+    "zeros(shape)": {
+      op: (x: Tensor) => t.zeros(x.shape, { dtype: "i32", device: x.device }),
+      inputs: [anyNumber],
+      reference: (x) => build(x.shape, () => 0),
+      gradient: 0,
+    },
+  },
+  ones: {
+    "ones(shape)": {
+      op: (x: Tensor) => t.ones(x.shape, { device: x.device }),
+      inputs: [anyNumber],
+      reference: (x) => build(x.shape, () => 1),
+      gradient: 0,
+    },
+  },
+  zerosLike: {
+    "zerosLike(x)": { op: t.zerosLike, inputs: [anyNumber], reference: (x) => build(x.shape, () => 0), gradient: 0 },
+  },
+  onesLike: {
+    "onesLike(x) keeps the dtype": { op: t.onesLike, inputs: [words], reference: (x) => build(x.shape, () => 1) },
+  },
+  iota: {
+    "iota(shape, 1) counts along an axis": {
+      op: (x: Tensor) => t.iota(x.shape, 1, { device: x.device }),
+      inputs: [words],
+      reference: (x) => build(x.shape, (_, j) => j),
+    },
+  },
+  arange: {
+    "arange(n) counts from 0": {
+      op: (x: Tensor) => t.arange(x.shape[0]!, { device: x.device }),
+      inputs: [words],
+      reference: (x) => build([x.shape[0]!], (i) => i),
+    },
+  },
   eye: {
-    "eye(n) is the identity": { op: (x: Tensor) => t.eye(x.shape[0]!, { device: x.device }), inputs: [words], sizes: [1, 63, 64, 65], shapes: row, reference: (x) => build([x.shape[0]!, x.shape[0]!], (i, j) => (i === j ? 1 : 0)) },
+    "eye(n) is the identity": {
+      op: (x: Tensor) => t.eye(x.shape[0]!, { device: x.device }),
+      inputs: [words],
+      sizes: [1, 63, 64, 65],
+      shapes: row,
+      reference: (x) => build([x.shape[0]!, x.shape[0]!], (i, j) => (i === j ? 1 : 0)),
+    },
   },
   causalMask: {
-    "causalMask(t) is true on and below the diagonal": { op: (x: Tensor) => t.causalMask(x.shape[0]!, { device: x.device }), inputs: [words], sizes: [1, 63, 64, 65], shapes: row, reference: (x) => build([x.shape[0]!, x.shape[0]!], (i, j) => (j <= i ? 1 : 0)) },
+    "causalMask(t) is true on and below the diagonal": {
+      op: (x: Tensor) => t.causalMask(x.shape[0]!, { device: x.device }),
+      inputs: [words],
+      sizes: [1, 63, 64, 65],
+      shapes: row,
+      reference: (x) => build([x.shape[0]!, x.shape[0]!], (i, j) => (j <= i ? 1 : 0)),
+    },
   },
   tensor: {
-    "tensor(data) holds the data": { op: (x: Tensor) => x, inputs: [anyNumber], reference: (x) => hostArray(x.shape, x.data), tolerance: { rtol: 0, atol: 0 }, gradient: 0 },
+    "tensor(data) holds the data": {
+      op: (x: Tensor) => x,
+      inputs: [anyNumber],
+      reference: (x) => hostArray(x.shape, x.data),
+      tolerance: { rtol: 0, atol: 0 },
+      gradient: 0,
+    },
   },
   randomBits: {
-    "randomBits(key, shape) is the Threefry stream, bit for bit": { op: (k: Tensor, x: Tensor) => t.randomBits(k, x.shape), inputs: keyed, shapes: key2, reference: (key, x) => build(x.shape, (i) => bits(key, i)), gradient: 0 },
+    "randomBits(key, shape) is the Threefry stream, bit for bit": {
+      op: (k: Tensor, x: Tensor) => t.randomBits(k, x.shape),
+      inputs: keyed,
+      shapes: key2,
+      reference: (key, x) => build(x.shape, (i) => bits(key, i)),
+      gradient: 0,
+    },
   },
   uniform: {
     "uniform(key, shape) has 24 random bits": {
@@ -65,18 +126,46 @@ export const creationOps: OpTable = {
     },
   },
   normal: {
-    "normal(key, shape) agrees between devices to 1e-6 of its deviation": { op: (k: Tensor, x: Tensor) => t.normal(k, x.shape), inputs: keyed, shapes: key2, tolerance: { rtol: 2e-6, atol: 1e-6 }, gradient: 0 },
+    "normal(key, shape) agrees between devices to 1e-6 of its deviation": {
+      op: (k: Tensor, x: Tensor) => t.normal(k, x.shape),
+      inputs: keyed,
+      shapes: key2,
+      tolerance: { rtol: 2e-6, atol: 1e-6 },
+      gradient: 0,
+    },
   },
   bernoulli: {
-    "bernoulli(key, shape, p) is true with probability p": { op: (k: Tensor, x: Tensor) => t.bernoulli(k, x.shape, 0.25), inputs: keyed, shapes: key2, reference: (key, x) => build(x.shape, (i) => (unit(key, i) < 0.25 ? 1 : 0)), gradient: 0 },
+    "bernoulli(key, shape, p) is true with probability p": {
+      op: (k: Tensor, x: Tensor) => t.bernoulli(k, x.shape, 0.25),
+      inputs: keyed,
+      shapes: key2,
+      reference: (key, x) => build(x.shape, (i) => (unit(key, i) < 0.25 ? 1 : 0)),
+      gradient: 0,
+    },
   },
   categorical: {
-    "categorical(key, logits) draws an index a row": { op: (k: Tensor, x: Tensor) => t.categorical(k, x), inputs: keyed, shapes: (n) => [[2], [n, 5]], gradient: 0 },
+    "categorical(key, logits) draws an index a row": {
+      op: (k: Tensor, x: Tensor) => t.categorical(k, x),
+      inputs: keyed,
+      shapes: (n) => [[2], [n, 5]],
+      gradient: 0,
+    },
   },
   foldIn: {
-    "foldIn(key, step) depends on a tensor": { op: (k: Tensor, step: Tensor) => t.foldIn(k, step), inputs: [words, stepDomain], shapes: () => [[2], []], reference: (key, step) => hostArray([2], threefry(key.at(0), key.at(1), step.at(), 2)) },
+    "foldIn(key, step) depends on a tensor": {
+      op: (k: Tensor, step: Tensor) => t.foldIn(k, step),
+      inputs: [words, stepDomain],
+      shapes: () => [[2], []],
+      reference: (key, step) => hostArray([2], threefry(key.at(0), key.at(1), step.at(), 2)),
+    },
   },
   splitKey: {
-    "splitKey(key, 3) gives three keys": { op: (k: Tensor) => t.splitKey(k, 3), inputs: [words], shapes: () => [[2]], sizes: [1], reference: (key) => [0, 1, 2].map((j) => hostArray([2], threefry(key.at(0), key.at(1), j, 1))) },
+    "splitKey(key, 3) gives three keys": {
+      op: (k: Tensor) => t.splitKey(k, 3),
+      inputs: [words],
+      shapes: () => [[2]],
+      sizes: [1],
+      reference: (key) => [0, 1, 2].map((j) => hostArray([2], threefry(key.at(0), key.at(1), j, 1))),
+    },
   },
 };

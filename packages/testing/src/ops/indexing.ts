@@ -1,13 +1,17 @@
 // ops/indexing.ts: reading and adding at positions given by data.
-import * as t from "@mc/tensor";
+
 import type { Tensor } from "@mc/tensor";
+import * as t from "@mc/tensor";
 import { anyNumber, distinct, indicesInto, smallIntegers } from "../domains.ts";
-import { build, hostArray, type HostArray, range } from "../hostArray.ts";
+import { build, type HostArray, hostArray, range } from "../hostArray.ts";
 import type { OpTable } from "./table.ts";
 
 const exact = { rtol: 0, atol: 0 };
 /** Positions of the k largest of a row, the lower index first among equals. */
-const order = (row: readonly number[], k: number): number[] => range(row.length).sort((a, b) => row[b]! - row[a]! || a - b).slice(0, k);
+const order = (row: readonly number[], k: number): number[] =>
+  range(row.length)
+    .sort((a, b) => row[b]! - row[a]! || a - b)
+    .slice(0, k);
 const rowOf = (x: HostArray, i: number): number[] => range(x.shape[1]!).map((j) => x.at(i, j));
 
 /** Every op that is addressed by data. */
@@ -24,6 +28,14 @@ export const indexingOps: OpTable = {
       tolerance: exact,
       gradient: 2,
     },
+    "take(vector, indices) looks up numbers": {
+      op: (table: Tensor, i: Tensor) => t.take(table, i),
+      inputs: [anyNumber, indicesInto(9)],
+      shapes: (n) => [[9], [n]],
+      reference: (table, index) => build([index.shape[0]!], (i) => table.at(index.at(i))),
+      tolerance: exact,
+      gradient: 1,
+    },
     "take(table, indices, 1) looks up columns": {
       op: (table: Tensor, i: Tensor) => t.take(table, i, 1),
       inputs: [smallIntegers, indicesInto(5)],
@@ -34,7 +46,10 @@ export const indexingOps: OpTable = {
       op: (table: Tensor, i: Tensor) => t.take(table, i),
       inputs: [anyNumber, smallIntegers],
       shapes: (n) => [[3, 2], [n]],
-      reference: (table, index) => build([index.shape[0]!, 2], (i, k) => (index.at(i) >= 0 && index.at(i) < 3 ? table.at(index.at(i), k) : Number.NaN)),
+      reference: (table, index) =>
+        build([index.shape[0]!, 2], (i, k) =>
+          index.at(i) >= 0 && index.at(i) < 3 ? table.at(index.at(i), k) : Number.NaN,
+        ),
       tolerance: exact,
     },
     "take(x, indices) of an expression computes only what is read": {
@@ -84,6 +99,28 @@ export const indexingOps: OpTable = {
       tolerance: { rtol: 1e-4, atol: 1e-4 },
       gradient: 2,
     },
+    "scatterAdd(indices, x, 0, size) of a vector": {
+      op: (i: Tensor, x: Tensor) => t.scatterAdd(i, x, 0, 5),
+      inputs: [indicesInto(5), anyNumber],
+      shapes: (n) => [[n], [n]],
+      reference: (index, x) => {
+        const out = new Float64Array(5);
+        for (let i = 0; i < x.shape[0]!; i++) out[index.at(i)]! += x.at(i);
+        return hostArray([5], out);
+      },
+      referenceTolerance: { rtol: 1e-10, atol: 1e-10 },
+      tolerance: { rtol: 1e-4, atol: 1e-4 },
+    },
+    "scatterAdd(indices, x, 1, size) of a cube with one index a row": {
+      op: (i: Tensor, x: Tensor) => t.scatterAdd(i, x, 1, 3),
+      inputs: [indicesInto(3), anyNumber],
+      shapes: (n) => [
+        [n, 1, 1],
+        [n, 2, 4],
+      ],
+      reference: (index, x) =>
+        build([x.shape[0]!, 3, 4], (i, v, k) => (index.at(i, 0, 0) === v ? x.at(i, 0, k) + x.at(i, 1, k) : 0)),
+    },
     "scatterAdd(indices, x, 1, size) of i32 drops what lies outside": {
       op: (i: Tensor, x: Tensor) => t.scatterAdd(i, x, 1, 4),
       inputs: [smallIntegers, smallIntegers],
@@ -114,6 +151,14 @@ export const indexingOps: OpTable = {
       ],
       tolerance: exact,
       gradient: 1,
+    },
+    "topK(x, 1) of a vector": {
+      op: (x: Tensor) => t.topK(x, 1).values,
+      inputs: [distinct()],
+      shapes: (n) => [[n]],
+      sizes: [1, 63, 64, 65, 300],
+      reference: (x) => hostArray([1], [Math.max(...Array.from(x.data))]),
+      tolerance: exact,
     },
     "topK(x, n) sorts a row, the lower index first among equals": {
       op: (i: Tensor) => t.topK(t.cast(i, "f32"), i.shape[1]!).indices,

@@ -1,6 +1,7 @@
 // ops/matrices.ts: matrix products in four transpose modes, batched, and at the edges of tiles.
-import * as t from "@mc/tensor";
+
 import type { Tensor } from "@mc/tensor";
+import * as t from "@mc/tensor";
 import { anyNumber } from "../domains.ts";
 import { build, type HostArray, range } from "../hostArray.ts";
 import type { OpTable } from "./table.ts";
@@ -29,11 +30,66 @@ export const matrixOps: OpTable = {
       tolerance,
       gradient: 2,
     },
-    "matmul(a, b) of a tall and a wide matrix": { op: t.matmul, inputs: [anyNumber, anyNumber], shapes: (n) => [[n, 3], [3, n + 2]], sizes, reference: product, referenceTolerance, tolerance },
-    "matmul(a, b) over a long inner axis": { op: t.matmul, inputs: [anyNumber, anyNumber], shapes: (n) => [[5, n], [n, 7]], sizes: [1, 63, 64, 65, 1500], reference: product, referenceTolerance, tolerance: { rtol: 1e-4, atol: 1e-3 } },
-    "matmul(mT(a), b)": { op: (a: Tensor, b: Tensor) => t.matmul(t.mT(a), b), inputs: [anyNumber, anyNumber], shapes: (n) => [[n, 17], [n, 5]], sizes, reference: (a, b) => product(flipped(a), b), referenceTolerance, tolerance },
-    "matmul(a, mT(b))": { op: (a: Tensor, b: Tensor) => t.matmul(a, t.mT(b)), inputs: [anyNumber, anyNumber], shapes: (n) => [[n, 17], [33, 17]], sizes, reference: (a, b) => product(a, flipped(b)), referenceTolerance, tolerance },
-    "matmul(mT(a), mT(b))": { op: (a: Tensor, b: Tensor) => t.matmul(t.mT(a), t.mT(b)), inputs: [anyNumber, anyNumber], shapes: (n) => [[17, n], [9, 17]], sizes, reference: (a, b) => product(flipped(a), flipped(b)), referenceTolerance, tolerance },
+    "matmul(a, b) of a tall and a wide matrix": {
+      op: t.matmul,
+      inputs: [anyNumber, anyNumber],
+      shapes: (n) => [
+        [n, 3],
+        [3, n + 2],
+      ],
+      sizes,
+      reference: product,
+      referenceTolerance,
+      tolerance,
+    },
+    "matmul(a, b) over a long inner axis": {
+      op: t.matmul,
+      inputs: [anyNumber, anyNumber],
+      shapes: (n) => [
+        [5, n],
+        [n, 7],
+      ],
+      sizes: [1, 63, 64, 65, 1500],
+      reference: product,
+      referenceTolerance,
+      tolerance: { rtol: 1e-4, atol: 1e-3 },
+    },
+    "matmul(mT(a), b)": {
+      op: (a: Tensor, b: Tensor) => t.matmul(t.mT(a), b),
+      inputs: [anyNumber, anyNumber],
+      shapes: (n) => [
+        [n, 17],
+        [n, 5],
+      ],
+      sizes,
+      reference: (a, b) => product(flipped(a), b),
+      referenceTolerance,
+      tolerance,
+    },
+    "matmul(a, mT(b))": {
+      op: (a: Tensor, b: Tensor) => t.matmul(a, t.mT(b)),
+      inputs: [anyNumber, anyNumber],
+      shapes: (n) => [
+        [n, 17],
+        [33, 17],
+      ],
+      sizes,
+      reference: (a, b) => product(a, flipped(b)),
+      referenceTolerance,
+      tolerance,
+    },
+    "matmul(mT(a), mT(b))": {
+      op: (a: Tensor, b: Tensor) => t.matmul(t.mT(a), t.mT(b)),
+      inputs: [anyNumber, anyNumber],
+      shapes: (n) => [
+        [17, n],
+        [9, 17],
+      ],
+      sizes,
+      reference: (a, b) => product(flipped(a), flipped(b)),
+      referenceTolerance,
+      tolerance,
+    },
     "matmul(a, b) of batches": {
       op: t.matmul,
       inputs: [anyNumber, anyNumber],
@@ -42,7 +98,10 @@ export const matrixOps: OpTable = {
         [2, 3, 5, 4],
       ],
       sizes,
-      reference: (a, b) => build([2, 3, a.shape[2]!, 4], (p, q, i, j) => range(5).reduce((s, k) => s + a.at(p, q, i, k) * b.at(p, q, k, j), 0)),
+      reference: (a, b) =>
+        build([2, 3, a.shape[2]!, 4], (p, q, i, j) =>
+          range(5).reduce((s, k) => s + a.at(p, q, i, k) * b.at(p, q, k, j), 0),
+        ),
       referenceTolerance,
       tolerance,
     },
@@ -54,7 +113,10 @@ export const matrixOps: OpTable = {
         [2, 5, 4],
       ],
       sizes,
-      reference: (a, b) => build([3, 2, a.shape[2]!, 4], (p, q, i, j) => range(5).reduce((s, k) => s + a.at(p, 0, i, k) * b.at(q, k, j), 0)),
+      reference: (a, b) =>
+        build([3, 2, a.shape[2]!, 4], (p, q, i, j) =>
+          range(5).reduce((s, k) => s + a.at(p, 0, i, k) * b.at(q, k, j), 0),
+        ),
       referenceTolerance,
       tolerance,
     },
@@ -70,7 +132,10 @@ export const matrixOps: OpTable = {
         [7, 12],
       ],
       sizes,
-      reference: (a, b) => build([2, a.shape[0]!, 7], (h, i, j) => range(4).reduce((s, d) => s + a.at(i, 2 + 4 * h + d) * b.at(j, 2 + 4 * h + d), 0)),
+      reference: (a, b) =>
+        build([2, a.shape[0]!, 7], (h, i, j) =>
+          range(4).reduce((s, d) => s + a.at(i, 2 + 4 * h + d) * b.at(j, 2 + 4 * h + d), 0),
+        ),
       referenceTolerance,
       tolerance,
     },

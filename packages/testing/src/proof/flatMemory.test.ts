@@ -1,7 +1,22 @@
 // A compiled step with donated parameters and state runs 10,000 times without a word about memory, and nothing grows.
 import { valueAndGrad } from "@mc/autograd";
 import { adamw, type OptimizerState } from "@mc/optim";
-import { add, compile, gelu, key, matmul, mean, mT, normal, realise, splitKey, square, sub, type Tensor, tensor } from "@mc/tensor";
+import {
+  add,
+  compile,
+  gelu,
+  key,
+  matmul,
+  mean,
+  mT,
+  normal,
+  realise,
+  splitKey,
+  square,
+  sub,
+  type Tensor,
+  tensor,
+} from "@mc/tensor";
 import { expect, test } from "vitest";
 import { testDevice } from "../host.ts";
 
@@ -20,7 +35,11 @@ async function settle(): Promise<void> {
 test("10,000 steps of a compiled, donated step leave bytes, bind groups and heap flat", async () => {
   const optimizer = adamw({ learningRate: 1e-2, weightDecay: 0.01 });
   const [k1, k2] = splitKey(key(1), 2) as [Tensor, Tensor];
-  let params: Params = await realise({ w1: normal(k1, [16, 8], { std: 0.3 }), b1: tensor(new Float32Array(16)), w2: normal(k2, [4, 16], { std: 0.3 }) });
+  let params: Params = await realise({
+    w1: normal(k1, [16, 8], { std: 0.3 }),
+    b1: tensor(new Float32Array(16)),
+    w2: normal(k2, [4, 16], { std: 0.3 }),
+  });
   let state = optimizer.init(params);
   const predict = ({ w1, b1, w2 }: Params, x: Tensor): Tensor => matmul(gelu(add(matmul(x, mT(w1)), b1)), mT(w2));
   const step = compile(
@@ -35,8 +54,14 @@ test("10,000 steps of a compiled, donated step leave bytes, bind groups and heap
   const figures: { live: number; bindGroups: number; pipelines: number; heap: number }[] = [];
   const losses: number[] = [];
   for (let i = 0; i <= 10_000; i++) {
-    const x = tensor(Float32Array.from({ length: 64 }, (_, k) => Math.sin(k * 1.7 + i)), { shape: [8, 8] });
-    const y = tensor(Float32Array.from({ length: 32 }, (_, k) => Math.cos(k * 0.3 + i)), { shape: [8, 4] });
+    const x = tensor(
+      Float32Array.from({ length: 64 }, (_, k) => Math.sin(k * 1.7 + i)),
+      { shape: [8, 8] },
+    );
+    const y = tensor(
+      Float32Array.from({ length: 32 }, (_, k) => Math.cos(k * 0.3 + i)),
+      { shape: [8, 4] },
+    );
     let loss: Tensor;
     ({ params, state, loss } = step({ params, state, x, y }));
     if (i % 100 === 0) losses.push(await loss.item());

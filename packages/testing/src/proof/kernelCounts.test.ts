@@ -15,13 +15,26 @@ test("gelu(x * w + b) is one kernel", () => {
 test("AdamW over 100 tensors takes at most 100 dispatches and 5 pipelines", async () => {
   const shapes = [[16, 16], [16], [64, 16], [16, 64]];
   const tree = (value: number): Record<string, Tensor> =>
-    Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`p${i}`, tensor(new Float32Array(shapes[i % 4]!.reduce((a, b) => a * b)).fill(value), { shape: shapes[i % 4] })]));
+    Object.fromEntries(
+      Array.from({ length: 100 }, (_, i) => [
+        `p${i}`,
+        tensor(new Float32Array(shapes[i % 4]!.reduce((a, b) => a * b)).fill(value), { shape: shapes[i % 4] }),
+      ]),
+    );
   const optimizer = adamw({ learningRate: 1e-3, weightDecay: 0.1 });
   const params = tree(1);
   const state = optimizer.init(params);
   await realise(state);
   const step = compile(
-    ({ params, state, grads }: { params: Record<string, Tensor>; state: OptimizerState; grads: Record<string, Tensor> }) => optimizer.update(grads, state, params),
+    ({
+      params,
+      state,
+      grads,
+    }: {
+      params: Record<string, Tensor>;
+      state: OptimizerState;
+      grads: Record<string, Tensor>;
+    }) => optimizer.update(grads, state, params),
     { donate: ["params", "state"] },
   );
   const { kernels, pipelines } = explain(step, { params, state, grads: tree(0.5) });
@@ -31,9 +44,18 @@ test("AdamW over 100 tensors takes at most 100 dispatches and 5 pipelines", asyn
 
 test("the forward of a Llama layer takes at most 20 kernels", () => {
   const count = (numLayers: number): number => {
-    const model = transformer({ vocabSize: 64, hiddenSize: 32, numLayers, attention: { numHeads: 4, numKeyValueHeads: 2 } });
+    const model = transformer({
+      vocabSize: 64,
+      hiddenSize: 32,
+      numLayers,
+      attention: { numHeads: 4, numKeyValueHeads: 2 },
+    });
     const inputs = tensor(new Int32Array(2 * 16), { shape: [2, 16] });
-    return explain((params: ReturnType<typeof model.init>, ids: Tensor) => model.apply(params, ids), model.init(key(1)), inputs).kernels.length;
+    return explain(
+      (params: ReturnType<typeof model.init>, ids: Tensor) => model.apply(params, ids),
+      model.init(key(1)),
+      inputs,
+    ).kernels.length;
   };
   expect(count(2) - count(1)).toBeLessThanOrEqual(20);
 });

@@ -1,6 +1,14 @@
 // QK-Clip is exact for a layer given that layer's input: fed the same recorded input, every head's largest logit becomes
 // min(S, tau), and heads that were below tau are not touched.
-import { layerNorm, rmsNorm, selfAttention, type SelfAttentionParams, transformer, type TransformerConfig, type TransformerParams } from "@mc/nn";
+import {
+  layerNorm,
+  rmsNorm,
+  type SelfAttentionParams,
+  selfAttention,
+  type TransformerConfig,
+  type TransformerParams,
+  transformer,
+} from "@mc/nn";
 import { muonClip } from "@mc/optim";
 import { type Device, key, realise, type Tensor, tensor, treeMap, treePaths } from "@mc/tensor";
 import { describe, expect, test } from "vitest";
@@ -10,8 +18,20 @@ const device = await testDevice();
 const oracle = await oracleDevice();
 
 const models: Record<string, TransformerConfig> = {
-  "multi-head attention with rotary positions": { vocabSize: 40, hiddenSize: 32, numLayers: 3, attention: { numHeads: 4 }, initStd: 0.35 },
-  "grouped queries": { vocabSize: 40, hiddenSize: 32, numLayers: 3, attention: { numHeads: 4, numKeyValueHeads: 2 }, initStd: 0.35 },
+  "multi-head attention with rotary positions": {
+    vocabSize: 40,
+    hiddenSize: 32,
+    numLayers: 3,
+    attention: { numHeads: 4 },
+    initStd: 0.35,
+  },
+  "grouped queries": {
+    vocabSize: 40,
+    hiddenSize: 32,
+    numLayers: 3,
+    attention: { numHeads: 4, numKeyValueHeads: 2 },
+    initStd: 0.35,
+  },
   "multi-head attention with biases and learned positions": {
     vocabSize: 40,
     hiddenSize: 32,
@@ -24,13 +44,29 @@ const models: Record<string, TransformerConfig> = {
 };
 
 /** Largest logits of every layer, each fed the recorded input of that layer. */
-async function maximaOn(config: TransformerConfig, params: TransformerParams, hidden: readonly Tensor[]): Promise<number[][]> {
+async function maximaOn(
+  config: TransformerConfig,
+  params: TransformerParams,
+  hidden: readonly Tensor[],
+): Promise<number[][]> {
   const rotary = config.positions?.kind !== "learned";
-  const norm = config.norm?.kind === "layernorm" ? layerNorm({ features: config.hiddenSize }) : rmsNorm({ features: config.hiddenSize });
+  const norm =
+    config.norm?.kind === "layernorm"
+      ? layerNorm({ features: config.hiddenSize })
+      : rmsNorm({ features: config.hiddenSize });
   const bias = config.attention.bias === true;
-  const layer = selfAttention({ features: config.hiddenSize, ...config.attention, bias: { qkv: bias, output: bias }, ...(rotary && { rope: {} }) });
+  const layer = selfAttention({
+    features: config.hiddenSize,
+    ...config.attention,
+    bias: { qkv: bias, output: bias },
+    ...(rotary && { rope: {} }),
+  });
   return Promise.all(
-    params.layers.map(async (p, i) => Array.from(await layer.apply(p.attention as SelfAttentionParams, norm.apply(p.attentionNorm, hidden[i]!)).maxLogit.data())),
+    params.layers.map(async (p, i) =>
+      Array.from(
+        await layer.apply(p.attention as SelfAttentionParams, norm.apply(p.attentionNorm, hidden[i]!)).maxLogit.data(),
+      ),
+    ),
   );
 }
 
@@ -38,9 +74,12 @@ describe.each(Object.entries(models))("QK-Clip on %s", (_, config) => {
   test.each([
     ["in float64", oracle, 1e-10],
     ["on the host's device", device, 1e-5],
-  ] as const)("gives S = min(S, tau) for every head %s, and leaves the others alone to the bit", async (_, on, tolerance) => {
-    await check(config, on, tolerance);
-  });
+  ] as const)(
+    "gives S = min(S, tau) for every head %s, and leaves the others alone to the bit",
+    async (_, on, tolerance) => {
+      await check(config, on, tolerance);
+    },
+  );
 });
 
 async function check(config: TransformerConfig, on: Device, tolerance: number): Promise<void> {
@@ -49,24 +88,44 @@ async function check(config: TransformerConfig, on: Device, tolerance: number): 
   const params = treeMap((x: Tensor) => x, await realise(model.init(key(5, { device: on }))));
   for (const layer of params.layers) {
     const bias = (layer.attention as SelfAttentionParams).qkv.bias;
-    if (bias) layer.attention.qkv.bias = tensor(Float32Array.from({ length: bias.size }, (_, i) => Math.sin(i) / 2), { device: on });
+    if (bias)
+      layer.attention.qkv.bias = tensor(
+        Float32Array.from({ length: bias.size }, (_, i) => Math.sin(i) / 2),
+        { device: on },
+      );
   }
-  const inputs = tensor(Int32Array.from({ length: 24 }, (_, i) => (7 * i * i + i) % 40), { shape: [2, 12], device: on });
+  const inputs = tensor(
+    Int32Array.from({ length: 24 }, (_, i) => (7 * i * i + i) % 40),
+    { shape: [2, 12], device: on },
+  );
   const { hidden, maxLogits } = model.apply(params, inputs, { hidden: true });
   const before = await maximaOn(config, params, hidden!);
   // the layers alone measure what the model measured
   const measured = await Promise.all(maxLogits.map(async (s) => Array.from(await s.data())));
-  for (const [i, row] of measured.entries()) for (const [h, s] of row.entries()) expect(Math.abs(s - before[i]![h]!)).toBeLessThan(1e-4);
+  for (const [i, row] of measured.entries())
+    for (const [h, s] of row.entries()) expect(Math.abs(s - before[i]![h]!)).toBeLessThan(1e-4);
   // half of the heads are above tau
   const sorted = before.flat().sort((a, b) => a - b);
   const tau = (sorted[sorted.length / 2 - 1]! + sorted[sorted.length / 2]!) / 2;
 
-  const optimizer = muonClip({ learningRate: 0, weightDecay: 0.1, tau, roles: model.roles, attention: model.attentionLayout });
+  const optimizer = muonClip({
+    learningRate: 0,
+    weightDecay: 0.1,
+    tau,
+    roles: model.roles,
+    attention: model.attentionLayout,
+  });
   const grads = treeMap((x: Tensor) => x, params);
-  const next = optimizer.update(grads, optimizer.init(params), params, { maxLogits: before.map((row) => tensor(row, { device: on })) });
+  const next = optimizer.update(grads, optimizer.init(params), params, {
+    maxLogits: before.map((row) => tensor(row, { device: on })),
+  });
   const after = await maximaOn(config, next.params, hidden!);
   for (const [i, row] of before.entries()) {
-    for (const [h, s] of row.entries()) expect(Math.abs(after[i]![h]! - Math.min(s, tau)), `layer ${i} head ${h}: S ${s} became ${after[i]![h]}`).toBeLessThanOrEqual(tolerance * Math.max(1, Math.abs(s)));
+    for (const [h, s] of row.entries())
+      expect(
+        Math.abs(after[i]![h]! - Math.min(s, tau)),
+        `layer ${i} head ${h}: S ${s} became ${after[i]![h]}`,
+      ).toBeLessThanOrEqual(tolerance * Math.max(1, Math.abs(s)));
   }
   expect(await next.metrics.clippedHeads.item()).toBe(before.flat().filter((s) => s > tau).length);
 
@@ -76,7 +135,8 @@ async function check(config: TransformerConfig, on: Device, tolerance: number): 
     layout.heads.forEach((head, h) => {
       if (before[layout.layer]![h]! <= tau) return;
       const ranges = [...head.query, ...(layout.kind === "gqa" ? [] : head.key)];
-      for (const { path, start, rows } of ranges) for (let r = start; r < start + rows; r++) mayChange.set(path, (mayChange.get(path) ?? new Set()).add(r));
+      for (const { path, start, rows } of ranges)
+        for (let r = start; r < start + rows; r++) mayChange.set(path, (mayChange.get(path) ?? new Set()).add(r));
     });
   }
   const old = new Map(treePaths<Tensor>(params));
@@ -84,6 +144,9 @@ async function check(config: TransformerConfig, on: Device, tolerance: number): 
     const [a, b] = await Promise.all([leaf.data(), old.get(path)!.data()]);
     const width = leaf.size / leaf.shape[0]!;
     const changed = new Set(Array.from(a, (v, i) => (v === b[i] ? -1 : Math.floor(i / width))).filter((r) => r >= 0));
-    expect([...changed].filter((r) => !mayChange.get(path)?.has(r)), `${path}: rows that changed although no clipped head owns them`).toEqual([]);
+    expect(
+      [...changed].filter((r) => !mayChange.get(path)?.has(r)),
+      `${path}: rows that changed although no clipped head owns them`,
+    ).toEqual([]);
   }
 }

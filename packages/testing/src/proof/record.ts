@@ -26,7 +26,10 @@ async function files(): Promise<Files> {
   const { mkdir, readFile, writeFile } = await import("node:fs/promises");
   const root = new URL("../../../../", import.meta.url);
   await mkdir(new URL(folder, root), { recursive: true });
-  return { write: (path, text) => writeFile(new URL(path, root), text), read: (path) => readFile(new URL(path, root), "utf8") };
+  return {
+    write: (path, text) => writeFile(new URL(path, root), text),
+    read: (path) => readFile(new URL(path, root), "utf8"),
+  };
 }
 
 /** Keeps this host's record. */
@@ -36,7 +39,10 @@ export async function writeRecord(name: string, record: unknown): Promise<void> 
 
 /** The record of a finished host of this run. @throws Error if there is none, or one of another run */
 export async function readRecord<T>(name: string, of: string): Promise<T> {
-  const { run, record } = JSON.parse(await (await files()).read(pathOf(name, of))) as { run: string | undefined; record: T };
+  const { run, record } = JSON.parse(await (await files()).read(pathOf(name, of))) as {
+    run: string | undefined;
+    record: T;
+  };
   if (run !== env("MC_RUN")) throw new Error(`readRecord: ${of} left no ${name} in this run`);
   return record;
 }

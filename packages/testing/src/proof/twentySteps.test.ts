@@ -1,7 +1,7 @@
 // Twenty steps of a small model: Node and Chromium run the same WGSL, to the letter, and agree; the CPU device agrees with both.
 // Hosts run one after the other; each compares itself with those that ran before it.
 import { valueAndGrad } from "@mc/autograd";
-import { transformer, type TransformerParams } from "@mc/nn";
+import { type TransformerParams, transformer } from "@mc/nn";
 import { muonClip, type OptimizerState } from "@mc/optim";
 import { compile, explain, key, realise, sqrt, square, sum, type Tensor, tensor, treePaths } from "@mc/tensor";
 import { expect, test } from "vitest";
@@ -21,10 +21,26 @@ interface Record20 {
 }
 
 async function twentySteps(): Promise<Record20> {
-  const model = transformer({ vocabSize: 48, hiddenSize: 32, numLayers: 2, attention: { numHeads: 4, numKeyValueHeads: 2 }, initStd: 0.1 });
+  const model = transformer({
+    vocabSize: 48,
+    hiddenSize: 32,
+    numLayers: 2,
+    attention: { numHeads: 4, numKeyValueHeads: 2 },
+    initStd: 0.1,
+  });
   const optimizer = muonClip({ learningRate: 4e-3, tau: 0.6, roles: model.roles, attention: model.attentionLayout });
   const step = compile(
-    ({ params, state, inputs, labels }: { params: TransformerParams; state: OptimizerState; inputs: Tensor; labels: Tensor }) => {
+    ({
+      params,
+      state,
+      inputs,
+      labels,
+    }: {
+      params: TransformerParams;
+      state: OptimizerState;
+      inputs: Tensor;
+      labels: Tensor;
+    }) => {
       const { value, grads, aux } = valueAndGrad(model.loss, { hasAux: true })(params, { inputs, labels });
       return { ...optimizer.update(grads, state, params, { maxLogits: aux.maxLogits }), loss: value };
     },
@@ -32,7 +48,11 @@ async function twentySteps(): Promise<Record20> {
   );
   let params = await realise(model.init(key(11)));
   let state = optimizer.init(params);
-  const ids = (t: number, shift: number): Tensor => tensor(Int32Array.from({ length: 48 }, (_, i) => ((i + shift) * (i + shift) + 5 * t) % 48), { shape: [2, 24] });
+  const ids = (t: number, shift: number): Tensor =>
+    tensor(
+      Int32Array.from({ length: 48 }, (_, i) => ((i + shift) * (i + shift) + 5 * t) % 48),
+      { shape: [2, 24] },
+    );
   const hashes = explain(step, { params, state, inputs: ids(0, 0), labels: ids(0, 1) }).kernels.map((k) => k.hash);
   const losses: number[] = [];
   let clippedHeads = 0;
@@ -60,7 +80,10 @@ test("twenty steps of a small model: hosts with a GPU run identical WGSL and agr
     const bound = bothGpu ? 1e-6 : 1e-4;
     expect(relativeError(mine.losses, theirs.losses), `losses of ${host} and ${other}`).toBeLessThan(bound);
     expect(Object.keys(mine.norms)).toEqual(Object.keys(theirs.norms));
-    expect(relativeError(Object.values(mine.norms), Object.values(theirs.norms)), `parameters of ${host} and ${other}`).toBeLessThan(bound);
+    expect(
+      relativeError(Object.values(mine.norms), Object.values(theirs.norms)),
+      `parameters of ${host} and ${other}`,
+    ).toBeLessThan(bound);
     expect(mine.clippedHeads).toBe(theirs.clippedHeads);
   }
 });

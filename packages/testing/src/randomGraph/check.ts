@@ -1,7 +1,7 @@
 // randomGraph/check.ts: runs one random graph in one way and says where it differs from another.
 import { grad } from "@mc/autograd";
-import * as t from "@mc/tensor";
 import type { Device, Tensor } from "@mc/tensor";
+import * as t from "@mc/tensor";
 import type { SchedulerSettings } from "@mc/tensor/graph";
 import { findMismatch, relativeError } from "../compare.ts";
 import { type Graph, graphInputs, runGraph } from "./generate.ts";
@@ -38,9 +38,15 @@ export const settings: Readonly<Record<string, Partial<SchedulerSettings>>> = {
 };
 
 /** Compiles the graph's function and calls it. */
-export async function evaluate(graph: Graph, { device, scheduler, donate, gradient = false, replays = 1 }: RunOptions): Promise<RunResult> {
+export async function evaluate(
+  graph: Graph,
+  { device, scheduler, donate, gradient = false, replays = 1 }: RunOptions,
+): Promise<RunResult> {
   const given = graph.inputs.map((x) => donate && x.donated);
-  const arrange = (inputs: readonly Tensor[]) => ({ donated: inputs.filter((_, i) => given[i]), kept: inputs.filter((_, i) => !given[i]) });
+  const arrange = (inputs: readonly Tensor[]) => ({
+    donated: inputs.filter((_, i) => given[i]),
+    kept: inputs.filter((_, i) => !given[i]),
+  });
   const fn = t.compile(
     ({ donated, kept }: { donated: Tensor[]; kept: Tensor[] }) => {
       const d = donated.values();
@@ -63,9 +69,21 @@ function gradients(graph: Graph, inputs: readonly Tensor[]): Tensor[] {
   const isFloat = inputs.map((x) => x.dtype === "f32");
   const loss = (variables: Tensor[]): Tensor => {
     const v = variables.values();
-    const outputs = runGraph(graph, inputs.map((x, i) => (isFloat[i] ? (v.next().value as Tensor) : x)));
+    const outputs = runGraph(
+      graph,
+      inputs.map((x, i) => (isFloat[i] ? (v.next().value as Tensor) : x)),
+    );
     let total: Tensor = t.full([], 0, { device: inputs[0]!.device });
-    for (const out of outputs) if (out.dtype === "f32") total = t.add(total, t.sum(t.sin(t.mul(out, t.add(t.cast(t.reshape(t.arange(out.size, { device: out.device }), out.shape), "f32"), 0.5)))));
+    for (const out of outputs)
+      if (out.dtype === "f32")
+        total = t.add(
+          total,
+          t.sum(
+            t.sin(
+              t.mul(out, t.add(t.cast(t.reshape(t.arange(out.size, { device: out.device }), out.shape), "f32"), 0.5)),
+            ),
+          ),
+        );
     return total;
   };
   return grad(loss)(inputs.filter((_, i) => isFloat[i]));
@@ -76,7 +94,8 @@ export function difference(actual: RunResult, expected: RunResult, rtol: number)
   for (let round = 0; round < expected.length; round++) {
     for (let i = 0; i < expected[round]!.length; i++) {
       const found = findMismatch(actual[round]![i]!, expected[round]![i]!, { rtol, atol: rtol });
-      if (found) return `output ${i}, call ${round}: element ${found.index} is ${found.actual}, expected ${found.expected} (${found.count} differ)`;
+      if (found)
+        return `output ${i}, call ${round}: element ${found.index} is ${found.actual}, expected ${found.expected} (${found.count} differ)`;
     }
   }
   return undefined;

@@ -1,6 +1,7 @@
 // randomGraph/generate.ts: graphs as plain data: made from a seed, run, printed, and made smaller when one fails.
-import * as t from "@mc/tensor";
+
 import type { Device, DType, Tensor } from "@mc/tensor";
+import * as t from "@mc/tensor";
 import { type Random, random } from "../random.ts";
 import { type Attributes, graphOps, type Value } from "./ops.ts";
 
@@ -48,20 +49,40 @@ const weighted = names.flatMap((name) => new Array<string>(graphOps[name]!.weigh
 export function randomGraph(seed: number, { operations = 14, smooth = false, device }: GraphOptions): Graph {
   const r = random(seed);
   const sizes = [r.integer(1, 4), r.integer(2, 5), r.integer(2, 6)];
-  const shapes = [[sizes[1]!, sizes[2]!], [sizes[1]!, sizes[2]!], [sizes[0]!, sizes[1]!, sizes[2]!], [sizes[2]!], [sizes[2]!, sizes[1]!], []];
+  const shapes = [
+    [sizes[1]!, sizes[2]!],
+    [sizes[1]!, sizes[2]!],
+    [sizes[0]!, sizes[1]!, sizes[2]!],
+    [sizes[2]!],
+    [sizes[2]!, sizes[1]!],
+    [],
+  ];
   const inputs: GraphInput[] = [];
   const count = r.integer(2, 5);
-  for (let i = 0; i < count; i++) inputs.push({ shape: i === 0 ? shapes[0]! : r.pick(shapes), dtype: "f32", donated: r.chance(0.6) });
-  inputs.push({ shape: r.pick([[sizes[1]!], [sizes[2]!], [sizes[1]!, sizes[2]!]]), dtype: "i32", donated: r.chance(0.3) });
+  for (let i = 0; i < count; i++)
+    inputs.push({ shape: i === 0 ? shapes[0]! : r.pick(shapes), dtype: "f32", donated: r.chance(0.6) });
+  inputs.push({
+    shape: r.pick([[sizes[1]!], [sizes[2]!], [sizes[1]!, sizes[2]!]]),
+    dtype: "i32",
+    donated: r.chance(0.3),
+  });
 
   const instructions: Instruction[] = [];
   const tensors: Tensor[] = inputs.map(({ shape, dtype }) => t.zeros(shape, { dtype, device }));
-  const values: Value[] = inputs.map(({ shape, dtype }, index) => ({ index, shape, dtype, bound: dtype === "i32" ? 5 : 3 }));
+  const values: Value[] = inputs.map(({ shape, dtype }, index) => ({
+    index,
+    shape,
+    dtype,
+    bound: dtype === "i32" ? 5 : 3,
+  }));
   const used = new Set<number>();
 
   /** Appends an operation unless its result would be too large. */
   const append = (op: string, args: readonly number[], attributes: Attributes, bound: number): number | undefined => {
-    const result = graphOps[op]!.run(args.map((i) => tensors[i]!), attributes);
+    const result = graphOps[op]!.run(
+      args.map((i) => tensors[i]!),
+      attributes,
+    );
     if (result.size > largest || result.ndim > 5) return undefined;
     for (const a of args) used.add(a);
     instructions.push({ op, args, attributes });
@@ -76,9 +97,15 @@ export function randomGraph(seed: number, { operations = 14, smooth = false, dev
     if (smooth && row.jumps) continue;
     const choice = row.choose(r, values);
     if (!choice) continue;
-    const made = append(op, choice.args.map((v) => v.index), choice.attributes ?? {}, choice.bound ?? 1);
-    // large numbers are squashed, so that products of products stay finite
-    if (made !== undefined && values[made]!.bound > 100 && values[made]!.dtype === "f32") append(r.pick(["tanh", "sin"]), [made], {}, 1);
+    const made = append(
+      op,
+      choice.args.map((v) => v.index),
+      choice.attributes ?? {},
+      choice.bound ?? 1,
+    );
+    // large numbers are squashed, so that products of products stay finite; earlier where rounding must not be amplified
+    if (made !== undefined && values[made]!.bound > (smooth ? 10 : 100) && values[made]!.dtype === "f32")
+      append(smooth ? "tanh" : r.pick(["tanh", "sin"]), [made], {}, 1);
   }
 
   const outputs = chooseOutputs(r, inputs, values, used, append);
@@ -92,7 +119,9 @@ function chooseOutputs(
   used: ReadonlySet<number>,
   append: (op: string, args: readonly number[], attributes: Attributes, bound: number) => number | undefined,
 ): number[] {
-  const outputs = values.filter((v) => v.index >= inputs.length && !used.has(v.index) && r.chance(0.7)).map((v) => v.index);
+  const outputs = values
+    .filter((v) => v.index >= inputs.length && !used.has(v.index) && r.chance(0.7))
+    .map((v) => v.index);
   for (const [i, input] of inputs.entries()) {
     if (!input.donated) continue;
     const same = (v: Value): boolean => v.dtype === input.dtype && v.shape.join() === input.shape.join();
@@ -108,7 +137,9 @@ function chooseOutputs(
       if (reversed !== undefined) outputs.push(reversed);
     } else if (kind < 0.85) {
       // swap: another donated input of that shape takes this one's place
-      const other = inputs.findIndex((o, k) => k !== i && o.donated && o.dtype === input.dtype && o.shape.join() === input.shape.join());
+      const other = inputs.findIndex(
+        (o, k) => k !== i && o.donated && o.dtype === input.dtype && o.shape.join() === input.shape.join(),
+      );
       outputs.push(other >= 0 ? other : i);
     } else outputs.push(i);
   }
@@ -140,7 +171,13 @@ export function prune(graph: Graph): Graph {
 /** Runs the graph's operations on tensors; gives the outputs. */
 export function runGraph(graph: Graph, inputs: readonly Tensor[]): Tensor[] {
   const values = [...inputs];
-  for (const { op, args, attributes } of graph.instructions) values.push(graphOps[op]!.run(args.map((a) => values[a]!), attributes));
+  for (const { op, args, attributes } of graph.instructions)
+    values.push(
+      graphOps[op]!.run(
+        args.map((a) => values[a]!),
+        attributes,
+      ),
+    );
   return graph.outputs.map((o) => values[o]!);
 }
 
@@ -156,7 +193,9 @@ export function graphInputs(graph: Graph, device: Device, round = 0): Tensor[] {
 
 /** The graph as text, one operation a line: enough to write it down by hand as a test. */
 export function printGraph(graph: Graph): string {
-  const lines = graph.inputs.map((x, i) => `v${i} = input ${x.dtype}[${x.shape.join(", ")}]${x.donated ? " donated" : ""}`);
+  const lines = graph.inputs.map(
+    (x, i) => `v${i} = input ${x.dtype}[${x.shape.join(", ")}]${x.donated ? " donated" : ""}`,
+  );
   graph.instructions.forEach(({ op, args, attributes }, i) => {
     const extra = Object.keys(attributes).length > 0 ? `  ${JSON.stringify(attributes)}` : "";
     lines.push(`v${graph.inputs.length + i} = ${op}(${args.map((a) => `v${a}`).join(", ")})${extra}`);
@@ -169,7 +208,11 @@ export function printGraph(graph: Graph): string {
  * A smaller graph that still fails: drops outputs, donations and operations (an operation is replaced by one of the values
  * before it that has its shape) for as long as `fails` holds.
  */
-export async function shrinkGraph(graph: Graph, device: Device, fails: (graph: Graph) => Promise<boolean>): Promise<Graph> {
+export async function shrinkGraph(
+  graph: Graph,
+  device: Device,
+  fails: (graph: Graph) => Promise<boolean>,
+): Promise<Graph> {
   let smallest = graph;
   for (let progress = true; progress; ) {
     progress = false;
@@ -185,17 +228,26 @@ export async function shrinkGraph(graph: Graph, device: Device, fails: (graph: G
 
 function* smallerGraphs(graph: Graph, device: Device): Generator<Graph> {
   if (graph.outputs.length > 1) {
-    for (let i = 0; i < graph.outputs.length; i++) yield prune({ ...graph, outputs: graph.outputs.filter((_, k) => k !== i) });
+    for (let i = 0; i < graph.outputs.length; i++)
+      yield prune({ ...graph, outputs: graph.outputs.filter((_, k) => k !== i) });
   }
   for (let i = 0; i < graph.inputs.length; i++) {
-    if (graph.inputs[i]!.donated) yield { ...graph, inputs: graph.inputs.map((x, k) => (k === i ? { ...x, donated: false } : x)) };
+    if (graph.inputs[i]!.donated)
+      yield { ...graph, inputs: graph.inputs.map((x, k) => (k === i ? { ...x, donated: false } : x)) };
   }
   const tensors: Tensor[] = graph.inputs.map(({ shape, dtype }) => t.zeros(shape, { dtype, device }));
-  for (const { op, args, attributes } of graph.instructions) tensors.push(graphOps[op]!.run(args.map((a) => tensors[a]!), attributes));
+  for (const { op, args, attributes } of graph.instructions)
+    tensors.push(
+      graphOps[op]!.run(
+        args.map((a) => tensors[a]!),
+        attributes,
+      ),
+    );
   for (let i = graph.instructions.length - 1; i >= 0; i--) {
     const at = graph.inputs.length + i;
     for (let other = 0; other < at; other++) {
-      if (tensors[other]!.dtype !== tensors[at]!.dtype || tensors[other]!.shape.join() !== tensors[at]!.shape.join()) continue;
+      if (tensors[other]!.dtype !== tensors[at]!.dtype || tensors[other]!.shape.join() !== tensors[at]!.shape.join())
+        continue;
       const swap = (v: number): number => (v === at ? other : v);
       yield prune({
         ...graph,

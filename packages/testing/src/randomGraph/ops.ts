@@ -1,6 +1,7 @@
 // randomGraph/ops.ts: the operations that random graphs are made of, each with how to choose its arguments and how to run it.
-import * as t from "@mc/tensor";
+
 import type { DType, Tensor } from "@mc/tensor";
+import * as t from "@mc/tensor";
 import type { Random } from "../random.ts";
 
 /** A value of the graph so far, as the chooser sees it. */
@@ -36,7 +37,9 @@ export interface GraphOp {
 const some = (r: Random, values: readonly Value[], ok: (v: Value) => boolean): Value | undefined => {
   const fitting = values.filter(ok);
   // later values are more interesting: they have history
-  return fitting.length === 0 ? undefined : fitting[Math.max(r.integer(0, fitting.length), r.integer(0, fitting.length))];
+  return fitting.length === 0
+    ? undefined
+    : fitting[Math.max(r.integer(0, fitting.length), r.integer(0, fitting.length))];
 };
 const float = (v: Value): boolean => v.dtype === "f32";
 const integer = (v: Value): boolean => v.dtype === "i32";
@@ -61,7 +64,12 @@ const unary = (run: (x: Tensor) => Tensor, bound: (b: number) => number, extra: 
   ...extra,
 });
 
-const binary = (type: (v: Value) => boolean, run: (x: Tensor, y: Tensor) => Tensor, bound: (a: number, b: number) => number, extra: Partial<GraphOp> = {}): GraphOp => ({
+const binary = (
+  type: (v: Value) => boolean,
+  run: (x: Tensor, y: Tensor) => Tensor,
+  bound: (a: number, b: number) => number,
+  extra: Partial<GraphOp> = {},
+): GraphOp => ({
   choose: (r, values) => {
     const x = some(r, values, type);
     const y = x && some(r, values, (v) => v.dtype === x.dtype && fits(v, x));
@@ -71,7 +79,11 @@ const binary = (type: (v: Value) => boolean, run: (x: Tensor, y: Tensor) => Tens
   ...extra,
 });
 
-const reduction = (run: (x: Tensor, axis: number) => Tensor, grows: boolean, extra: Partial<GraphOp> = {}): GraphOp => ({
+const reduction = (
+  run: (x: Tensor, axis: number) => Tensor,
+  grows: boolean,
+  extra: Partial<GraphOp> = {},
+): GraphOp => ({
   choose: (r, values) => {
     const x = some(r, values, (v) => (float(v) || (integer(v) && extra.jumps !== true)) && v.shape.length > 0);
     if (!x) return undefined;
@@ -91,7 +103,11 @@ const floatReduction = (run: (x: Tensor, axis: number) => Tensor, bound: (b: num
   run: ([x], a) => run(x!, number("axis", a)),
 });
 
-const view = (choose: (r: Random, x: Value) => Attributes | undefined, run: (x: Tensor, a: Attributes) => Tensor, weight = 1): GraphOp => ({
+const view = (
+  choose: (r: Random, x: Value) => Attributes | undefined,
+  run: (x: Tensor, a: Attributes) => Tensor,
+  weight = 1,
+): GraphOp => ({
   weight,
   choose: (r, values) => {
     const x = some(r, values, (v) => v.shape.length > 0);
@@ -134,22 +150,45 @@ const elementwise: Record<string, GraphOp> = {
   mul: binary(float, t.mul, (a, b) => a * b, { weight: 3 }),
   maximum: binary(float, t.maximum, Math.max),
   minimum: binary(float, t.minimum, Math.max),
-  quotient: binary(float, (x, y) => t.div(x, t.add(t.square(y), 1)), (a) => a),
+  quotient: binary(
+    float,
+    (x, y) => t.div(x, t.add(t.square(y), 1)),
+    (a) => a,
+  ),
   scale: {
     choose: (r, values) => {
       const x = some(r, values, float);
-      return x && { args: [x], attributes: { by: r.pick([-1.5, -0.5, 0.25, 0.75]), plus: r.pick([-1, 0, 0.5]) }, bound: x.bound * 1.5 + 1 };
+      return (
+        x && {
+          args: [x],
+          attributes: { by: r.pick([-1.5, -0.5, 0.25, 0.75]), plus: r.pick([-1, 0, 0.5]) },
+          bound: x.bound * 1.5 + 1,
+        }
+      );
     },
     run: ([x], a) => t.add(t.mul(x!, number("by", a)), number("plus", a)),
   },
   tanh: unary(t.tanh, () => 1, { weight: 2 }),
   sin: unary(t.sin, () => 1),
   sigmoid: unary(t.sigmoid, () => 1),
-  gelu: unary((x) => t.gelu(x), (b) => b),
-  expOfMinusAbs: unary((x) => t.exp(t.neg(t.abs(x))), () => 1),
-  sqrtOfSquarePlusOne: unary((x) => t.sqrt(t.add(t.square(x), 1)), (b) => b + 1),
+  gelu: unary(
+    (x) => t.gelu(x),
+    (b) => b,
+  ),
+  expOfMinusAbs: unary(
+    (x) => t.exp(t.neg(t.abs(x))),
+    () => 1,
+  ),
+  sqrtOfSquarePlusOne: unary(
+    (x) => t.sqrt(t.add(t.square(x), 1)),
+    (b) => b + 1,
+  ),
   stopGradient: unary(t.stopGradient, (b) => b),
-  floor: unary((x) => t.floor(t.mul(x, 2)), (b) => 2 * b + 1, { jumps: true }),
+  floor: unary(
+    (x) => t.floor(t.mul(x, 2)),
+    (b) => 2 * b + 1,
+    { jumps: true },
+  ),
   where: {
     weight: 2,
     choose: (r, values) => {
@@ -167,9 +206,18 @@ const reductions: Record<string, GraphOp> = {
   sumKept: reduction((x, axis) => t.sum(x, { axis, keepDims: true }), true),
   max: reduction((x, axis) => t.max(x, { axis }), false),
   min: reduction((x, axis) => t.min(x, { axis, keepDims: true }), false),
-  mean: floatReduction((x, axis) => t.mean(x, { axis }), (b) => b),
-  logsumexp: floatReduction((x, axis) => t.logsumexp(x, { axis }), (b) => b + 5),
-  softmax: floatReduction((x, axis) => t.softmax(x, { axis }), () => 1),
+  mean: floatReduction(
+    (x, axis) => t.mean(x, { axis }),
+    (b) => b,
+  ),
+  logsumexp: floatReduction(
+    (x, axis) => t.logsumexp(x, { axis }),
+    (b) => b + 5,
+  ),
+  softmax: floatReduction(
+    (x, axis) => t.softmax(x, { axis }),
+    () => 1,
+  ),
   sumAll: {
     choose: (r, values) => {
       const x = some(r, values, float);
@@ -196,8 +244,16 @@ const reductions: Record<string, GraphOp> = {
 };
 
 const views: Record<string, GraphOp> = {
-  reshape: view((r, x) => ({ shape: factored(r, sizeOf(x.shape)) }), (x, a) => t.reshape(x, list("shape", a)), 2),
-  transpose: view((r, x) => (x.shape.length < 2 ? undefined : { perm: shuffled(r, x.shape.length) }), (x, a) => t.transpose(x, list("perm", a)), 2),
+  reshape: view(
+    (r, x) => ({ shape: factored(r, sizeOf(x.shape)) }),
+    (x, a) => t.reshape(x, list("shape", a)),
+    2,
+  ),
+  transpose: view(
+    (r, x) => (x.shape.length < 2 ? undefined : { perm: shuffled(r, x.shape.length) }),
+    (x, a) => t.transpose(x, list("perm", a)),
+    2,
+  ),
   slice: view(
     (r, x) => {
       const starts = x.shape.map((d) => (r.chance(0.5) ? 0 : r.integer(0, d)));
@@ -206,16 +262,28 @@ const views: Record<string, GraphOp> = {
     (x, a) => t.slice(x, list("starts", a), list("ends", a)),
     2,
   ),
-  flip: view((r, x) => ({ axis: r.integer(0, x.shape.length) }), (x, a) => t.flip(x, number("axis", a))),
+  flip: view(
+    (r, x) => ({ axis: r.integer(0, x.shape.length) }),
+    (x, a) => t.flip(x, number("axis", a)),
+  ),
   pad: view(
     (r, x) => ({ before: x.shape.map(() => r.integer(0, 2)), after: x.shape.map(() => r.integer(0, 2)) }),
-    (x, a) => t.pad(x, list("before", a).map((b, i) => [b, list("after", a)[i]!] as const)),
+    (x, a) =>
+      t.pad(
+        x,
+        list("before", a).map((b, i) => [b, list("after", a)[i]!] as const),
+      ),
   ),
   broadcastTo: view(
-    (r, x) => ({ shape: [...(r.chance(0.5) ? [r.integer(2, 4)] : []), ...x.shape.map((d) => (d === 1 ? r.integer(1, 4) : d))] }),
+    (r, x) => ({
+      shape: [...(r.chance(0.5) ? [r.integer(2, 4)] : []), ...x.shape.map((d) => (d === 1 ? r.integer(1, 4) : d))],
+    }),
     (x, a) => t.broadcastTo(x, list("shape", a)),
   ),
-  expandDims: view((r, x) => ({ axis: r.integer(0, x.shape.length + 1) }), (x, a) => t.expandDims(x, number("axis", a))),
+  expandDims: view(
+    (r, x) => ({ axis: r.integer(0, x.shape.length + 1) }),
+    (x, a) => t.expandDims(x, number("axis", a)),
+  ),
   splitPiece: view(
     (r, x) => {
       const axis = r.integer(0, x.shape.length);
@@ -231,7 +299,17 @@ const products: Record<string, GraphOp> = {
     weight: 2,
     choose: (r, values) => {
       const a = some(r, values, (v) => float(v) && v.shape.length >= 2);
-      const b = a && some(r, values, (v) => float(v) && v.shape.length >= 2 && v.shape.at(-2) === a.shape.at(-1) && (v.shape.length === 2 || a.shape.length === 2));
+      const b =
+        a &&
+        some(
+          r,
+          values,
+          (v) =>
+            float(v) &&
+            v.shape.length >= 2 &&
+            v.shape.at(-2) === a.shape.at(-1) &&
+            (v.shape.length === 2 || a.shape.length === 2),
+        );
       return b && { args: [a, b], bound: a.bound * b.bound * a.shape.at(-1)! };
     },
     run: ([a, b]) => t.matmul(a!, b!),
@@ -249,7 +327,10 @@ const products: Record<string, GraphOp> = {
       const x = some(r, values, (v) => v.shape.length > 0);
       if (!x) return undefined;
       const axis = r.integer(0, x.shape.length);
-      const ok = (v: Value): boolean => v.dtype === x.dtype && v.shape.length === x.shape.length && v.shape.every((d, i) => i === axis || d === x.shape[i]);
+      const ok = (v: Value): boolean =>
+        v.dtype === x.dtype &&
+        v.shape.length === x.shape.length &&
+        v.shape.every((d, i) => i === axis || d === x.shape[i]);
       const parts = [x, some(r, values, ok)!, ...(r.chance(0.3) ? [some(r, values, ok)!] : [])];
       return { args: parts, attributes: { axis }, bound: Math.max(...parts.map((p) => p.bound)) };
     },
@@ -259,7 +340,11 @@ const products: Record<string, GraphOp> = {
     choose: (r, values) => {
       const x = some(r, values, () => true)!;
       const y = some(r, values, (v) => v.dtype === x.dtype && v.shape.join() === x.shape.join())!;
-      return { args: [x, y], attributes: { axis: r.integer(0, x.shape.length + 1) }, bound: Math.max(x.bound, y.bound) };
+      return {
+        args: [x, y],
+        attributes: { axis: r.integer(0, x.shape.length + 1) },
+        bound: Math.max(x.bound, y.bound),
+      };
     },
     run: ([x, y], a) => t.stack([x!, y!], number("axis", a)),
   },
@@ -280,7 +365,11 @@ const indexing: Record<string, GraphOp> = {
       const i = some(r, values, (v) => integer(v) && v.shape.length > 0);
       if (!i) return undefined;
       const axis = r.integer(0, i.shape.length);
-      const x = some(r, values, (v) => v.shape.length === i.shape.length && v.shape.every((d, k) => k === axis || d === i.shape[k]));
+      const x = some(
+        r,
+        values,
+        (v) => v.shape.length === i.shape.length && v.shape.every((d, k) => k === axis || d === i.shape[k]),
+      );
       return x && { args: [x, i], attributes: { axis }, bound: x.bound };
     },
     run: ([x, i], a) => t.takeAlongAxis(x!, inside(i!, x!.shape[number("axis", a)]!), number("axis", a)),
@@ -288,8 +377,23 @@ const indexing: Record<string, GraphOp> = {
   scatterAdd: {
     choose: (r, values) => {
       const x = some(r, values, (v) => float(v) && v.shape.length > 0);
-      const i = x && some(r, values, (v) => integer(v) && v.shape.length <= x.shape.length && v.shape.every((d, k) => d === 1 || d === x.shape.at(k - v.shape.length)));
-      return i && { args: [i, x], attributes: { axis: r.integer(0, x.shape.length), size: r.integer(1, 6) }, bound: x.bound * 6 };
+      const i =
+        x &&
+        some(
+          r,
+          values,
+          (v) =>
+            integer(v) &&
+            v.shape.length <= x.shape.length &&
+            v.shape.every((d, k) => d === 1 || d === x.shape.at(k - v.shape.length)),
+        );
+      return (
+        i && {
+          args: [i, x],
+          attributes: { axis: r.integer(0, x.shape.length), size: r.integer(1, 6) },
+          bound: x.bound * 6,
+        }
+      );
     },
     run: ([i, x], a) => t.scatterAdd(inside(i!, number("size", a)), x!, number("axis", a), number("size", a)),
   },
@@ -304,7 +408,11 @@ const indexing: Record<string, GraphOp> = {
 
 const wholeNumbers: Record<string, GraphOp> = {
   addIntegers: binary(integer, t.add, (a, b) => a + b),
-  mulIntegers: binary(integer, (x, y) => t.mod(t.mul(x, y), 1009), () => 1009),
+  mulIntegers: binary(
+    integer,
+    (x, y) => t.mod(t.mul(x, y), 1009),
+    () => 1009,
+  ),
   bitwiseXor: binary(integer, t.bitwiseXor, (a, b) => 2 * Math.max(a, b)),
   arange: {
     choose: (r, values) => {
@@ -316,7 +424,11 @@ const wholeNumbers: Record<string, GraphOp> = {
   lessIntegers: binary(integer, t.less, () => 1),
   equalIntegers: binary(integer, t.equal, () => 1),
   less: binary(float, t.less, () => 1, { jumps: true }),
-  logicalAnd: binary((v) => v.dtype === "bool", t.logicalAnd, () => 1),
+  logicalAnd: binary(
+    (v) => v.dtype === "bool",
+    t.logicalAnd,
+    () => 1,
+  ),
   logicalNot: {
     choose: (r, values) => {
       const x = some(r, values, (v) => v.dtype === "bool");
@@ -349,4 +461,11 @@ const wholeNumbers: Record<string, GraphOp> = {
 };
 
 /** All operations by name. */
-export const graphOps: Readonly<Record<string, GraphOp>> = { ...elementwise, ...reductions, ...views, ...products, ...indexing, ...wholeNumbers };
+export const graphOps: Readonly<Record<string, GraphOp>> = {
+  ...elementwise,
+  ...reductions,
+  ...views,
+  ...products,
+  ...indexing,
+  ...wholeNumbers,
+};

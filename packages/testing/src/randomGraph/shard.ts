@@ -22,13 +22,23 @@ interface Way extends Omit<RunOptions, "device"> {
 function waysOf(seed: number): Way[] {
   const names = Object.keys(settings);
   const gradient = seed % 4 === 3;
-  const some = only === undefined ? ["default", names[1 + (seed % (names.length - 1))]!, names[1 + ((seed * 5 + 3) % (names.length - 1))]!] : names;
+  const some =
+    only === undefined
+      ? ["default", names[1 + (seed % (names.length - 1))]!, names[1 + ((seed * 5 + 3) % (names.length - 1))]!]
+      : names;
   return some.flatMap((name) =>
-    [false, true].map((donate) => ({ name: `${name}, donation ${donate ? "on" : "off"}`, scheduler: settings[name]!, donate, gradient, replays: 2 })),
+    [false, true].map((donate) => ({
+      name: `${name}, donation ${donate ? "on" : "off"}`,
+      scheduler: settings[name]!,
+      donate,
+      gradient,
+      replays: 2,
+    })),
   );
 }
 
-const command = (seed: number): string => `reproduce with: MC_GRAPH_SEED=${seed} npx vitest run --project ${hostDevice} packages/testing/src/randomGraph`;
+const command = (seed: number): string =>
+  `reproduce with: MC_GRAPH_SEED=${seed} npx vitest run --project ${env("MC_HOST") ?? hostDevice} packages/testing/src/randomGraph`;
 
 async function failure(graph: Graph, way: Way, device: Device, oracle: Device): Promise<string | undefined> {
   try {
@@ -42,7 +52,12 @@ async function failure(graph: Graph, way: Way, device: Device, oracle: Device): 
 }
 
 /** Runs seeds in the given ways; fails with each failing one made smaller, and the command that runs it again. */
-async function checkSeeds(seeds: readonly number[], graphOf: (seed: number, oracle: Device) => Graph, device: Device, ways: (seed: number) => Way[]): Promise<void> {
+async function checkSeeds(
+  seeds: readonly number[],
+  graphOf: (seed: number, oracle: Device) => Graph,
+  device: Device,
+  ways: (seed: number) => Way[],
+): Promise<void> {
   const oracle = await oracleDevice();
   const failures: string[] = [];
   for (const seed of seeds) {
@@ -50,8 +65,14 @@ async function checkSeeds(seeds: readonly number[], graphOf: (seed: number, orac
     if (only !== undefined) console.info(`seed ${seed}\n${printGraph(graph)}`);
     for (const way of ways(seed)) {
       if ((await failure(graph, way, device, oracle)) === undefined) continue;
-      const small = await shrinkGraph(graph, oracle, async (g) => (await failure(g, way, device, oracle)) !== undefined);
-      failures.push(`seed ${seed}, ${way.name}${way.gradient ? ", gradient" : ""}: ${await failure(small, way, device, oracle)}\n${printGraph(small)}\n${command(seed)}`);
+      const small = await shrinkGraph(
+        graph,
+        oracle,
+        async (g) => (await failure(g, way, device, oracle)) !== undefined,
+      );
+      failures.push(
+        `seed ${seed}, ${way.name}${way.gradient ? ", gradient" : ""}: ${await failure(small, way, device, oracle)}\n${printGraph(small)}\n${command(seed)}`,
+      );
       break;
     }
     if (failures.length >= 3) break;
@@ -60,19 +81,27 @@ async function checkSeeds(seeds: readonly number[], graphOf: (seed: number, orac
 }
 
 const within = (first: number, last: number): number[] =>
-  only === undefined ? Array.from({ length: last - first }, (_, i) => first + i) : [Number(only)].filter((seed) => seed >= first && seed < last);
+  only === undefined
+    ? Array.from({ length: last - first }, (_, i) => first + i)
+    : [Number(only)].filter((seed) => seed >= first && seed < last);
 
 /** Registers the float64 property over seeds [first, last). */
 export function testFusion(first: number, last: number): void {
   test(`random graphs ${first} to ${last - 1} give the same values fused as unfused in float64, for every setting, donation on and off`, async () => {
-    await checkSeeds(within(first, last), (seed, device) => randomGraph(seed, { operations: 14 + (seed % 5), device }), await oracleDevice(), waysOf);
+    await checkSeeds(
+      within(first, last),
+      (seed, device) => randomGraph(seed, { operations: 14 + (seed % 5), device }),
+      await oracleDevice(),
+      waysOf,
+    );
   }, 300_000);
 }
 
 /** Registers the comparison of the host's device with float64 over seeds [first, last): smooth graphs, fused, donated. */
 export function testDeviceGraphs(first: number, last: number): void {
   test(`random graphs ${first} to ${last - 1} give the values of float64 on the host's device`, async () => {
-    const ways = (seed: number): Way[] => waysOf(seed).filter((way, i) => (only === undefined ? i === 1 : !way.name.startsWith("64")));
+    const ways = (seed: number): Way[] =>
+      waysOf(seed).filter((way, i) => (only === undefined ? i === 1 : !way.name.startsWith("64")));
     await checkSeeds(
       within(first, last),
       (seed, device) => randomGraph(seed, { operations: 14, smooth: true, device }),
