@@ -14,7 +14,6 @@ const ops: Record<
   ScalarOp,
   { arity: 1 | 2 | 3; rtol?: number; atol?: number; domain?: (x: number, y: number) => boolean }
 > = {
-  sigmoid: { arity: 1, rtol: 1e-5 },
   add: { arity: 2 },
   sub: { arity: 2 },
   mul: { arity: 2 },
@@ -36,6 +35,7 @@ const ops: Record<
   sin: { arity: 1, rtol: 1e-6, atol: 3e-7, domain: (x) => Math.abs(x) < 1e4 || !Number.isFinite(x) },
   cos: { arity: 1, rtol: 1e-6, atol: 3e-7, domain: (x) => Math.abs(x) < 1e4 || !Number.isFinite(x) },
   tanh: { arity: 1, rtol: 5e-7 },
+  sigmoid: { arity: 1, rtol: 1e-5 },
   erf: { arity: 1, rtol: 3e-7, atol: 0 },
   eq: { arity: 2 },
   ne: { arity: 2 },
