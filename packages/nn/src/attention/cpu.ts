@@ -2,7 +2,7 @@
 import type { CpuFusedKernel, CpuOperand, Device } from "@mc/tensor";
 import { type AttentionOperand, attentionBackward, attentionForward } from "@mc/tensor/cpu";
 import { attentionBackwardLoops, attentionLoops } from "./cpuLoops.ts";
-import type { AttentionBackwardParams, AttentionParams, AttentionSizes } from "./sizes.ts";
+import type { AttentionParams, AttentionSizes } from "./sizes.ts";
 
 /** The forward kernel: see `attentionFused`. */
 export function attentionCpu(sizes: AttentionSizes, params: AttentionParams, device: Device): CpuFusedKernel {
@@ -23,24 +23,20 @@ export function attentionCpu(sizes: AttentionSizes, params: AttentionParams, dev
   };
 }
 
-/** The backward kernel: see `attentionBackwardFused`. The WebAssembly kernel computes delta itself, as the sum of P * dP. */
-export function attentionBackwardCpu(
-  sizes: AttentionSizes,
-  params: AttentionBackwardParams,
-  device: Device,
-): CpuFusedKernel {
-  if (device.precision === "f64" || !params.deltaIsRowDots) return attentionBackwardLoops(sizes, params);
+/** The backward kernel: see `attentionBackwardFused`. */
+export function attentionBackwardCpu(sizes: AttentionSizes, params: AttentionParams, device: Device): CpuFusedKernel {
+  if (device.precision === "f64") return attentionBackwardLoops(sizes, params);
   const { heads, keyHeads, size, valueSize } = sizes;
   return {
-    run: ([q, k, v, rowLse, , dOut, documents], [packed]) => {
+    run: ([q, k, v, rowLse, delta, dOut, documents], [packed]) => {
       attentionBackward({
-        scale: params.scale,
-        causal: params.causal,
+        ...params,
         q: headsFirst(q!),
         k: headsFirst(k!),
         v: headsFirst(v!),
         ...(documents && { documents: seenDocuments(documents) }),
         logSumExp: rowLse as AttentionOperand,
+        delta: delta as AttentionOperand,
         dOutput: headsFirst(dOut!),
         dq: partOf(packed!, 0, heads, size),
         dk: partOf(packed!, heads * size, keyHeads, size),

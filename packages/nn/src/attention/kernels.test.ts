@@ -109,8 +109,5 @@ function run(
   const params = { scale: size ** -0.5, causal };
   const outputs = ops.forward([...qkv, ...info], params);
   const cotangents = [draw(4, batch, heads, tokens), draw(5, batch, tokens, heads, valueSize)];
-  return [
-    ...outputs,
-    ...ops.backward([...qkv, outputs[2]!, ...cotangents, ...info], { ...params, deltaIsRowDots: false }),
-  ];
+  return [...outputs, ...ops.backward([...qkv, outputs[2]!, ...cotangents, ...info], params)];
 }

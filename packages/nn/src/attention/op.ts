@@ -14,7 +14,7 @@ import {
 } from "@mc/tensor";
 import { attentionBackwardCpu, attentionCpu } from "./cpu.ts";
 import { attentionBackwardReference, attentionReference } from "./reference.ts";
-import { type AttentionBackwardParams, type AttentionParams, attentionSizes } from "./sizes.ts";
+import { type AttentionParams, attentionSizes } from "./sizes.ts";
 import { attentionBackwardRows, attentionRows } from "./wgslRows.ts";
 import { attentionBackwardTiles, attentionTiles } from "./wgslTiles.ts";
 
@@ -38,10 +38,9 @@ export const attentionFused: FusedOp<AttentionParams> = {
     // rowsum(P * dP) = rowsum(do * o)
     const rowDots = swapAxes(sum(mul(dO, out!), { axis: -1 }), 1, 2);
     const delta = dLse ? sub(rowDots, dLse) : rowDots;
-    const [packed] = attentionBackwardOp([q, k, v, lse!, delta, dO, ...(documents ? [documents] : [])], {
-      ...params,
-      deltaIsRowDots: !dLse,
-    }) as [Tensor];
+    const [packed] = attentionBackwardOp([q, k, v, lse!, delta, dO, ...(documents ? [documents] : [])], params) as [
+      Tensor,
+    ];
     const part = (start: number, count: number, features: number): Tensor =>
       reshape(sliceAxis(packed, -1, start, start + count * features), [batch, tokens, count, features]);
     const dk = heads * size;
@@ -56,7 +55,7 @@ export const attentionFused: FusedOp<AttentionParams> = {
 };
 
 /** The gradient of `attentionFused`; its own gradient is that of its reference. */
-export const attentionBackwardFused: FusedOp<AttentionBackwardParams> = {
+export const attentionBackwardFused: FusedOp<AttentionParams> = {
   name: "attentionBackward",
   outputs: ([q, k, v, , , , documents]) => {
     const { batch, tokens, heads, keyHeads, size, valueSize } = attentionSizes(q!, k!, v!, documents);

@@ -10,12 +10,6 @@ export interface AttentionParams {
   readonly causal: boolean;
 }
 
-/** Parameters of the backward op. */
-export interface AttentionBackwardParams extends AttentionParams {
-  /** Whether delta is rowsum(do * o) and nothing else; false where a gradient of the log-sum-exp flows in, as in second derivatives. */
-  readonly deltaIsRowDots: boolean;
-}
-
 /** The letters of the shapes. */
 export interface AttentionSizes {
   /** B, sequences. */

@@ -11,8 +11,8 @@ interface Case {
   readonly valueSize?: number;
   readonly causal?: boolean;
   readonly documents?: boolean;
-  /** Layout of q, k, v and their gradients: [B, H, T, D] or, as a projection leaves them, [B, T, H, D]. */
-  readonly layout?: "heads first" | "time first";
+  /** Layout of q, k, v and their gradients: [B, H, T, D], [B, T, H, D], or that as columns of one array. */
+  readonly layout?: "heads first" | "time first" | "packed";
 }
 
 const cases: Case[] = [
@@ -27,6 +27,8 @@ const cases: Case[] = [
   { queries: 70, keys: 6, causal: true }, // most rows see nothing
   { queries: 12, size: 7, valueSize: 3, causal: true },
   { queries: 130, size: 32, valueSize: 64, causal: true, layout: "time first" },
+  { queries: 21, heads: 4, groups: 2, causal: true, layout: "packed", batch: 2 },
+  { queries: 21, size: 6, valueSize: 10, causal: true, layout: "packed", batch: 2 },
 ];
 
 const title = (c: Case) =>
@@ -38,7 +40,7 @@ describe("attentionForward and attentionBackward equal the f64 formulas", () => 
   test.each(cases.map((c) => [title(c), c] as const))("%s", (_, c) => {
     const { inputs, output, rowMax, logSumExp, dOutput, dq, dk, dv } = operands(c);
     attentionForward({ ...inputs, output, rowMax, logSumExp });
-    attentionBackward({ ...inputs, logSumExp, dOutput, dq, dk, dv });
+    attentionBackward({ ...inputs, logSumExp, delta: deltaOf(dOutput, output), dOutput, dq, dk, dv });
     const exact = formulas(inputs, dOutput);
     for (const [name, operand] of Object.entries({ output, rowMax, logSumExp, dq, dk, dv })) {
       const expected = exact[name as keyof typeof exact];
@@ -79,10 +81,29 @@ test("the f64 formulas of this test have the gradient that differences show", ()
   }
 });
 
+test("delta carries the gradient of the log-sum-exp", () => {
+  const { inputs, output, rowMax, logSumExp, dOutput, dq, dk, dv } = operands({ queries: 7, heads: 1, causal: true });
+  attentionForward({ ...inputs, output, rowMax, logSumExp });
+  const minusOne = { ...logSumExp, data: new Float32Array(7).fill(-1) }; // of sum(logSumExp), for no dOutput
+  const nothing = { ...dOutput, data: new Float32Array(dOutput.data.length) };
+  attentionBackward({ ...inputs, logSumExp, delta: minusOne, dOutput: nothing, dq, dk, dv });
+  const total = (q: Float32Array) => {
+    const out = { ...logSumExp, data: new Float32Array(7) };
+    attentionForward({ ...inputs, q: { ...inputs.q, data: q }, output, rowMax, logSumExp: out });
+    return out.data.reduce((sum, x) => sum + x, 0);
+  };
+  const step = inputs.q.data.map((_, i) => 2 ** -6 * Math.sin(i));
+  const slope = step.reduce((sum, s, i) => sum + s * dq.data[i], 0);
+  const difference =
+    (total(inputs.q.data.map((x, i) => x + step[i])) - total(inputs.q.data.map((x, i) => x - step[i]))) / 2;
+  expect(difference).toBeCloseTo(slope, 5);
+  expect(dv.data.every((value) => value === 0)).toBe(true);
+});
+
 test("rows that see nothing give zeros, a maximum and log-sum-exp of -Infinity, and no gradient", () => {
   const { inputs, output, rowMax, logSumExp, dOutput, dq, dk, dv } = operands({ queries: 4, keys: 2, causal: true });
   attentionForward({ ...inputs, output, rowMax, logSumExp });
-  attentionBackward({ ...inputs, logSumExp, dOutput, dq, dk, dv });
+  attentionBackward({ ...inputs, logSumExp, delta: deltaOf(dOutput, output), dOutput, dq, dk, dv });
   const size = inputs.q.shape[3];
   for (const heads of [0, 1]) {
     const row = heads * 4;
@@ -120,7 +141,7 @@ test("two runs give the same bits", () => {
       groups: 2,
     });
     attentionForward({ ...inputs, output, rowMax, logSumExp });
-    attentionBackward({ ...inputs, logSumExp, dOutput, dq, dk, dv });
+    attentionBackward({ ...inputs, logSumExp, delta: deltaOf(dOutput, output), dOutput, dq, dk, dv });
     return [output, dq, dk, dv].map((operand) => operand.data);
   });
   expect(first).toEqual(second);
@@ -133,7 +154,7 @@ test("no batch and no queries are no work", () => {
   ]) {
     const { inputs, output, rowMax, logSumExp, dOutput, dq, dk, dv } = operands(c);
     attentionForward({ ...inputs, output, rowMax, logSumExp });
-    attentionBackward({ ...inputs, logSumExp, dOutput, dq, dk, dv });
+    attentionBackward({ ...inputs, logSumExp, delta: deltaOf(dOutput, output), dOutput, dq, dk, dv });
     expect(dk.data.every((value) => value === 0)).toBe(true);
   }
 });
@@ -153,14 +174,30 @@ function operands(c: Case) {
     if (c.layout !== "time first") return dense([batch, h, t, d]);
     return { ...dense([batch, t, h, d]), shape: [batch, h, t, d], strides: [t * h * d, d, h * d, 1] };
   };
+  const packed = (t: number): AttentionOperand[] => {
+    const widths = [heads * size, groups * size, groups * valueSize];
+    const row = widths[0] + widths[1] + widths[2];
+    const { data } = dense([batch, t, row]);
+    return [heads, groups, groups].map((h, part) => {
+      const d = part === 2 ? valueSize : size;
+      const offset = widths.slice(0, part).reduce((x, y) => x + y, 0);
+      return { data, offset, shape: [batch, h, t, d], strides: [t * row, d, row, 1] };
+    });
+  };
+  const three = (): AttentionOperand[] =>
+    c.layout === "packed"
+      ? packed(queries)
+      : [matrix(heads, queries, size), matrix(groups, keys, size), matrix(groups, keys, valueSize)];
   const ids = (t: number): AttentionOperand<Int32Array> => {
     const data = Int32Array.from({ length: batch * t }, (_, i) => Math.floor((i % t) / 4) + Math.floor(i / t));
     return { data, offset: 0, shape: [batch, t], strides: [t, 1] };
   };
+  const [q, k, v] = three();
+  const [dq, dk, dv] = three();
   const inputs: AttentionInputs = {
-    q: matrix(heads, queries, size),
-    k: matrix(groups, keys, size),
-    v: matrix(groups, keys, valueSize),
+    q,
+    k,
+    v,
     ...(c.documents && { documents: { query: ids(queries), key: ids(keys) } }),
     scale: 1 / Math.sqrt(size),
     causal: c.causal ?? false,
@@ -171,10 +208,21 @@ function operands(c: Case) {
     rowMax: dense([batch, heads, queries]),
     logSumExp: dense([batch, heads, queries]),
     dOutput: matrix(heads, queries, valueSize),
-    dq: matrix(heads, queries, size),
-    dk: matrix(groups, keys, size),
-    dv: matrix(groups, keys, valueSize),
+    dq,
+    dk,
+    dv,
   };
+}
+
+/** rowsum(dOutput * output) of each row. */
+function deltaOf(dOutput: AttentionOperand, output: AttentionOperand): AttentionOperand {
+  const [batch, heads, queries, size] = output.shape;
+  const [dO, o] = [values(dOutput), values(output)];
+  const data = new Float32Array(batch * heads * queries);
+  o.forEach((x, i) => {
+    data[Math.floor(i / size)] += x * dO[i];
+  });
+  return { data, offset: 0, shape: [batch, heads, queries], strides: [heads * queries, queries, 1] };
 }
 
 /** The values of an operand in row-major order of its shape. */

@@ -1,8 +1,8 @@
 // attention.ts: fused softmax attention over strided Float32Arrays, computed by the WebAssembly kernels of
-// assembly/attention.as one head at a time. Scores exist for 64 query rows at a time only.
+// assembly/attention.as one head at a time. Scores exist for a few query rows at a time only.
 
 import { wasmKernels, wasmRegions } from "./instance.ts";
-import { copyStrided } from "./stage.ts";
+import { copyIn, copyStrided, planStage, type StagePlan } from "./stage.ts";
 
 /** A strided array: value [b, h, ..] is `data[offset + b * strides[0] + h * strides[1] + ..]`. */
 export interface AttentionOperand<T extends Float32Array | Int32Array = Float32Array> {
@@ -42,6 +42,8 @@ export interface AttentionForward extends AttentionInputs {
 export interface AttentionBackward extends AttentionInputs {
   /** From the forward, [B, H, Tq]. */
   readonly logSumExp: AttentionOperand;
+  /** [B, H, Tq]: rowsum(dOutput * output), less the gradient of the log-sum-exp where one flows in. */
+  readonly delta: AttentionOperand;
   /** Gradient of the output, [B, H, Tq, Dv]. */
   readonly dOutput: AttentionOperand;
   /** Get the gradients of q, k and v, in their shapes. */
@@ -54,8 +56,8 @@ export interface AttentionBackward extends AttentionInputs {
  * output = softmax(scale * q k^T, over visible keys) v, with the maximum and the log-sum-exp of each row of scores.
  *
  * A row that sees no key gives zeros, maximum -Infinity and log-sum-exp -Infinity. A NaN among a row's visible scores
- * shows in all three. f32 throughout, sums in a fixed order: the same bits in every run. Memory of the module:
- * 4 * (Tk * (D + Dv + 64) + Tq * (D + Dv + 2)) bytes and 0.7 MB.
+ * shows in all three. f32 throughout, sums in a fixed order: the same bits in every run. Holds one batch
+ * row of each operand (of up to four times that where operands are columns of a wider array), and four rows of scores.
  *
  * @example
  * const row = (...values: number[]) => {
@@ -73,31 +75,39 @@ export function attentionForward(operands: AttentionForward): void {
   const valueSize = v.shape[3];
   if (output.shape.includes(0)) return;
   const kernels = wasmKernels();
+  const [rows, columns, width, valueWidth] = [pad(queries, 4), pad(keys, 8), pad(size, 8), pad(valueSize, 8)];
+  const plans = [q, k, v].map(planBatch);
+  const together = denseTogether([output]);
   const { memory, starts } = wasmRegions(
-    kernels.gemmScratchBytes() / 4,
-    queries * size,
-    keys * size,
-    keys * valueSize,
-    queries * valueSize,
-    queries,
-    queries,
-    queries,
-    pad(keys),
-    kernels.attentionBlockRows() * pad(keys),
+    ...plans.map((plan) => plan.size),
+    together ?? 0,
+    rows * width,
+    width * columns,
+    columns * valueWidth,
+    rows * valueWidth,
+    rows,
+    rows,
+    rows,
+    columns,
+    4 * columns,
   );
-  const [scratch, atQ, atK, atV, atO, atMax, atSum, atQueryIds, atKeyIds, atScores] = starts;
+  const [allQ, allK, allV, allO, atQ, atKT, atV, atO, atMax, atSum, atQueryIds, atKeyIds, atScores] = starts;
+  if (rows !== queries || columns !== keys || width !== size || valueWidth !== valueSize) clear(memory, atQ, atO);
   for (let b = 0; b < batch; b++) {
+    const headQ = loadBatch(q, b, plans[0], memory, allQ);
+    const headK = loadBatch(k, b, plans[1], memory, allK);
+    const headV = loadBatch(v, b, plans[2], memory, allV);
     if (documents) copyIds(documents, b, memory, atQueryIds, atKeyIds);
     for (let h = 0; h < heads; h++) {
       const group = Math.floor((h * groups) / heads);
       if ((h * groups) % heads === 0) {
-        load(k, b, group, memory, atK);
-        load(v, b, group, memory, atV);
+        copyHead(headK(group), { at: atKT, row: 1, column: columns }, keys, size);
+        copyHead(headV(group), { at: atV, row: valueWidth, column: 1 }, keys, valueSize);
       }
-      load(q, b, h, memory, atQ);
+      copyHead(headQ(h), { at: atQ, row: width, column: 1 }, queries, size);
       kernels.attentionForward(
         atQ,
-        atK,
+        atKT,
         atV,
         atO,
         atMax,
@@ -106,18 +116,18 @@ export function attentionForward(operands: AttentionForward): void {
         documents ? atKeyIds : 0,
         queries,
         keys,
-        size,
-        valueSize,
+        width,
+        valueWidth,
         scale,
         causal ? 1 : 0,
         atScores,
-        scratch,
       );
       for (let i = 0; i < queries; i++) memory[atSum / 4 + i] = memory[atMax / 4 + i] + Math.log(memory[atSum / 4 + i]);
-      save(output, b, h, memory, atO);
-      save(rowMax, b, h, memory, atMax);
-      save(logSumExp, b, h, memory, atSum);
+      saveHead(output, b, h, memory, { at: atO, row: valueWidth, column: 1 }, together && allO - 4 * output.offset);
+      saveRow(rowMax, b, h, memory, atMax);
+      saveRow(logSumExp, b, h, memory, atSum);
     }
+    if (together) saveBatch(output, b, memory, allO, output.offset, together);
   }
 }
 
@@ -125,11 +135,11 @@ export function attentionForward(operands: AttentionForward): void {
  * Gradients of q, k and v, from the log-sum-exp of the forward; the scores are computed again.
  *
  *   p = exp(scores - logSumExp)        dv = p^T dOutput            (summed over the query heads of a key head)
- *   dp = dOutput v^T                   ds = scale * p * (dp - sum(p * dp))
+ *   dp = dOutput v^T                   ds = scale * p * (dp - delta)
  *   dq = ds k                          dk = ds^T q                 (summed likewise)
  *
- * The maximum and the log-sum-exp carry no gradient. Fixed order of sums, as in the forward. Memory of the module:
- * 4 * (Tk * (2 D + 2 Dv + 128) + Tq * (2 D + Dv + 2)) bytes and 0.7 MB.
+ * The maximum carries no gradient; that of the log-sum-exp comes in through delta. Fixed order of sums, as in the forward. Holds what
+ * the forward holds, and 64 rows of scores.
  *
  * @example
  * const row = (...values: number[]) => {
@@ -138,49 +148,72 @@ export function attentionForward(operands: AttentionForward): void {
  * const [dq, dk, dv] = [row(0), row(0, 0), row(0, 0)];
  * const logSumExp = row(Math.log(2));
  * const inputs = { q: row(1), k: row(0, 0), v: row(2, 4), scale: 1, causal: false };
- * attentionBackward({ ...inputs, logSumExp, dOutput: row(1), dq, dk, dv });
+ * attentionBackward({ ...inputs, logSumExp, delta: row(3), dOutput: row(1), dq, dk, dv });
  * dv.data; // [0.5, 0.5]
  */
 export function attentionBackward(operands: AttentionBackward): void {
-  const { q, k, v, documents, scale, causal, logSumExp, dOutput, dq, dk, dv } = operands;
+  const { q, k, v, documents, scale, causal, logSumExp, delta, dOutput, dq, dk, dv } = operands;
   const [batch, heads, queries, size] = q.shape;
   const [, groups, keys] = k.shape;
   const valueSize = v.shape[3];
+  if (batch * heads * queries * keys === 0) {
+    zero([dq, dk, dv]);
+    return;
+  }
   const kernels = wasmKernels();
-  const blockSize = kernels.attentionBlockRows() * pad(keys);
+  const [rows, columns, width, valueWidth] = [pad(queries, 4), pad(keys, 8), pad(size, 8), pad(valueSize, 8)];
+  const blockSize = kernels.attentionBlockRows() * columns;
+  const plans = [q, k, v, dOutput, logSumExp, delta].map(planBatch);
+  const together = denseTogether([dq, dk, dv]);
+  const first = Math.min(dq.offset, dk.offset, dv.offset);
   const { memory, starts } = wasmRegions(
-    kernels.gemmScratchBytes() / 4,
-    queries * size,
-    keys * size,
-    keys * valueSize,
-    queries,
-    queries * valueSize,
-    queries * size,
-    keys * size,
-    keys * valueSize,
-    queries,
-    pad(keys),
+    ...plans.map((plan) => plan.size),
+    together ?? 0,
+    rows * width,
+    columns * width,
+    width * columns,
+    valueWidth * columns,
+    rows,
+    rows,
+    rows * valueWidth,
+    rows * width,
+    columns * width,
+    columns * valueWidth,
+    rows,
+    columns,
     blockSize,
     blockSize,
   );
-  const [scratch, atQ, atK, atV, atLse, atDO, atDQ, atDK, atDV, atQueryIds, atKeyIds, atScores, atGradients] = starts;
+  const [allQ, allK, allV, allDO, allLse, allDelta, allGradients, ...one] = starts;
+  const [atQ, atK, atKT, atVT, atLse, atDelta, atDO, atDQ, atDK, atDV, atQueryIds, atKeyIds, atP, atDS] = one;
+  if (rows !== queries || columns !== keys || width !== size || valueWidth !== valueSize) clear(memory, atQ, atDQ);
+  const inGradients = together && allGradients - 4 * first;
   const perGroup = heads / groups;
   for (let b = 0; b < batch; b++) {
+    const headQ = loadBatch(q, b, plans[0], memory, allQ);
+    const headK = loadBatch(k, b, plans[1], memory, allK);
+    const headV = loadBatch(v, b, plans[2], memory, allV);
+    const headDO = loadBatch(dOutput, b, plans[3], memory, allDO);
+    const headLse = loadBatch(logSumExp, b, plans[4], memory, allLse);
+    const headDelta = loadBatch(delta, b, plans[5], memory, allDelta);
     if (documents) copyIds(documents, b, memory, atQueryIds, atKeyIds);
     for (let group = 0; group < groups; group++) {
-      load(k, b, group, memory, atK);
-      load(v, b, group, memory, atV);
-      memory.fill(0, atDK / 4, atDK / 4 + keys * size);
-      memory.fill(0, atDV / 4, atDV / 4 + keys * valueSize);
+      copyHead(headK(group), { at: atK, row: width, column: 1 }, keys, size);
+      copyHead(headK(group), { at: atKT, row: 1, column: columns }, keys, size);
+      copyHead(headV(group), { at: atVT, row: 1, column: columns }, keys, valueSize);
+      clear(memory, atDK, atQueryIds);
       for (let h = group * perGroup; h < (group + 1) * perGroup; h++) {
-        load(q, b, h, memory, atQ);
-        load(logSumExp, b, h, memory, atLse);
-        load(dOutput, b, h, memory, atDO);
+        copyHead(headQ(h), { at: atQ, row: width, column: 1 }, queries, size);
+        copyHead(headDO(h), { at: atDO, row: valueWidth, column: 1 }, queries, valueSize);
+        copyHead(headLse(h), { at: atLse, row: 1, column: 1 }, queries, 1);
+        copyHead(headDelta(h), { at: atDelta, row: 1, column: 1 }, queries, 1);
         kernels.attentionBackward(
           atQ,
           atK,
-          atV,
+          atKT,
+          atVT,
           atLse,
+          atDelta,
           atDO,
           atDQ,
           atDK,
@@ -189,46 +222,128 @@ export function attentionBackward(operands: AttentionBackward): void {
           documents ? atKeyIds : 0,
           queries,
           keys,
-          size,
-          valueSize,
+          width,
+          valueWidth,
           scale,
           causal ? 1 : 0,
-          atScores,
-          atGradients,
-          scratch,
+          atP,
+          atDS,
         );
-        save(dq, b, h, memory, atDQ);
+        saveHead(dq, b, h, memory, { at: atDQ, row: width, column: 1 }, inGradients);
       }
-      save(dk, b, group, memory, atDK);
-      save(dv, b, group, memory, atDV);
+      saveHead(dk, b, group, memory, { at: atDK, row: width, column: 1 }, inGradients);
+      saveHead(dv, b, group, memory, { at: atDV, row: valueWidth, column: 1 }, inGradients);
     }
+    if (together) saveBatch(dq, b, memory, allGradients, first, together);
   }
 }
 
-/** Rows of scores are padded to two vectors. */
-function pad(keys: number): number {
-  return Math.ceil(keys / 8) * 8;
+/** The kernels work on whole tiles. */
+function pad(size: number, step: number): number {
+  return Math.ceil(size / step) * step;
 }
 
-/** The head [b, h] of an operand as a layout, and the dense one of the same shape at `at` in the module's memory. */
-function headLayouts(operand: AttentionOperand, b: number, h: number, memory: Float32Array, at: number) {
+/** Zeros the regions from `start` up to `end`. */
+function clear(memory: Float32Array, start: number, end: number): void {
+  memory.fill(0, start / 4, end / 4);
+}
+
+/** A matrix in the module's memory: where it starts, in bytes, and its strides, in elements. */
+interface Matrix {
+  readonly at: number;
+  readonly row: number;
+  readonly column: number;
+}
+
+/** How the heads of one batch row of an operand will lie in the module's memory. */
+function planBatch({ shape, strides }: AttentionOperand): StagePlan {
+  if (shape.includes(0)) return { size: 0, origin: 0, strides: strides.slice(1), asSpan: true };
+  return planStage(shape.slice(1), strides.slice(1), 4); // q, k and v are often columns of one array
+}
+
+/** Copies batch row b of an operand to `at`, and gives its heads there. */
+function loadBatch(operand: AttentionOperand, b: number, plan: StagePlan, memory: Float32Array, at: number) {
   const { data, offset, shape, strides } = operand;
-  const sizes = shape.slice(2);
-  return {
-    sizes,
-    outside: { data, offset: offset + b * strides[0] + h * strides[1], strides: strides.slice(2) },
-    inside: { data: memory, offset: at / 4, strides: sizes.length === 2 ? [sizes[1], 1] : [1] },
-  };
+  if (plan.size > 0)
+    copyIn(shape.slice(1), { data, offset: offset + b * strides[0], strides: strides.slice(1) }, plan, memory, at / 4);
+  const [head, row, column = 0] = plan.strides;
+  return (h: number): Matrix => ({ at: at + 4 * (plan.origin + h * head), row, column });
 }
 
-function load(operand: AttentionOperand, b: number, h: number, memory: Float32Array, at: number): void {
-  const { sizes, outside, inside } = headLayouts(operand, b, h, memory, at);
-  if (!sizes.includes(0)) copyStrided(sizes, outside, inside);
+function copyHead(from: Matrix, to: Matrix, rows: number, columns: number): void {
+  wasmKernels().copyMatrix(from.at, 4 * from.row, 4 * from.column, to.at, 4 * to.row, 4 * to.column, rows, columns);
 }
 
-function save(operand: AttentionOperand, b: number, h: number, memory: Float32Array, at: number): void {
-  const { sizes, outside, inside } = headLayouts(operand, b, h, memory, at);
-  if (!sizes.includes(0)) copyStrided(sizes, inside, outside);
+/** Elements of a batch row of outputs that lie in one array and leave no gap there; undefined for others. */
+function denseTogether(operands: readonly AttentionOperand[]): number | undefined {
+  const [{ data, strides }] = operands;
+  const spans = operands.map((x) =>
+    x.shape.slice(1).reduce((sum, size, axis) => sum + (size - 1) * x.strides[axis + 1], 1),
+  );
+  const first = Math.min(...operands.map((x) => x.offset));
+  const end = Math.max(...operands.map((x, i) => x.offset + spans[i]));
+  const elements = operands.reduce((sum, x) => sum + x.shape[1] * x.shape[2] * x.shape[3], 0);
+  const one = operands.every((x) => x.data === data && x.strides[0] === strides[0] && x.strides.every((s) => s >= 0));
+  return one && end - first === elements ? elements : undefined;
+}
+
+/**
+ * Copies a head's result out: to its array, or, where the batch row is copied out as a whole, to its place in the region
+ * whose byte `origin` stands for element 0 of the array's first batch row.
+ */
+function saveHead(
+  to: AttentionOperand,
+  b: number,
+  h: number,
+  memory: Float32Array,
+  from: Matrix,
+  origin: number | undefined,
+): void {
+  const { data, offset, shape, strides } = to;
+  const [, , rows, columns] = shape;
+  if (origin !== undefined) {
+    copyHead(from, { at: origin + 4 * (offset + h * strides[1]), row: strides[2], column: strides[3] }, rows, columns);
+    return;
+  }
+  const inside = { data: memory, offset: from.at / 4, strides: [from.row, from.column] };
+  const outside = { data, offset: offset + b * strides[0] + h * strides[1], strides: strides.slice(2) };
+  if (rows * columns > 0) copyStrided([rows, columns], inside, outside);
+}
+
+/** Copies the region of a batch row to its array. */
+function saveBatch(
+  { data, strides }: AttentionOperand,
+  b: number,
+  memory: Float32Array,
+  at: number,
+  first: number,
+  size: number,
+): void {
+  data.set(memory.subarray(at / 4, at / 4 + size), first + b * strides[0]);
+}
+
+/** Copies one number a row to [b, h] of [B, H, Tq]. */
+function saveRow(
+  { data, offset, shape, strides }: AttentionOperand,
+  b: number,
+  h: number,
+  memory: Float32Array,
+  at: number,
+): void {
+  const outside = { data, offset: offset + b * strides[0] + h * strides[1], strides: [strides[2]] };
+  copyStrided([shape[2]], { data: memory, offset: at / 4, strides: [1] }, outside);
+}
+
+/** Gradients of nothing. */
+function zero(operands: readonly AttentionOperand[]): void {
+  for (const { data, offset, shape, strides } of operands) {
+    if (shape.includes(0)) continue;
+    copyStrided(
+      shape,
+      { data: new Float32Array(1), offset: 0, strides: shape.map(() => 0) },
+      { data, offset, strides },
+    );
+  }
 }
 
 function copyIds(

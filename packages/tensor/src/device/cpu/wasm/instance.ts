@@ -24,9 +24,19 @@ interface WasmKernels {
   ): void;
   exp(from: number, to: number, size: number): void;
   attentionBlockRows(): number;
+  copyMatrix(
+    from: number,
+    fromRow: number,
+    fromColumn: number,
+    to: number,
+    toRow: number,
+    toColumn: number,
+    rows: number,
+    columns: number,
+  ): void;
   attentionForward(
     q: number,
-    k: number,
+    kT: number,
     v: number,
     o: number,
     rowMax: number,
@@ -40,13 +50,14 @@ interface WasmKernels {
     scale: number,
     causal: number,
     scores: number,
-    scratch: number,
   ): void;
   attentionBackward(
     q: number,
     k: number,
-    v: number,
+    kT: number,
+    vT: number,
     logSumExp: number,
+    delta: number,
     dO: number,
     dq: number,
     dk: number,
@@ -61,7 +72,6 @@ interface WasmKernels {
     causal: number,
     scores: number,
     gradients: number,
-    scratch: number,
   ): void;
 }
 

@@ -22,8 +22,12 @@ export interface StagePlan {
   readonly asSpan: boolean;
 }
 
-/** Decides between copying the span of a view and gathering its values. Sizes are at least 1. */
-export function planStage(shape: readonly number[], strides: readonly number[]): StagePlan {
+/**
+ * Decides between copying the span of a view and gathering its values. Sizes are at least 1.
+ *
+ * @param slack spans of up to so many times the values are copied; a memcpy of twice the values beats a gather of them
+ */
+export function planStage(shape: readonly number[], strides: readonly number[], slack = 2): StagePlan {
   let below = 0;
   let above = 0;
   let elements = 1;
@@ -35,8 +39,7 @@ export function planStage(shape: readonly number[], strides: readonly number[]):
     if (strides[axis] !== 0) elements *= size;
   }
   const span = below + above + 1;
-  // A memcpy of twice the values still beats a gather of them.
-  if (span <= 2 * elements) return { size: span, origin: below, strides, asSpan: true };
+  if (span <= slack * elements) return { size: span, origin: below, strides, asSpan: true };
 
   // Gathered: the axis with the closest neighbours stays innermost, broadcast axes stay broadcast.
   const dense = new Array<number>(shape.length).fill(0);

@@ -1,5 +1,5 @@
 // Everything the module exports.
-export { attentionBackward, attentionBlockRows, attentionForward } from "./attention";
+export { attentionBackward, attentionBlockRows, attentionForward, copyMatrix } from "./attention";
 export { exp } from "./exp";
 export { gemm, gemmScratchBytes } from "./gemm";
 
