@@ -7,7 +7,7 @@ describe("parseOptions(args)", () => {
   test("without arguments gives the documented model and run", () => {
     const { out, ...options } = parse();
     expect(options).toMatchObject({ layers: 2, heads: 4, width: 64, context: 128, batch: 8, optimizer: "muonclip" });
-    expect(options).toMatchObject({ learningRate: 1e-2, progress: true, device: undefined, text: undefined });
+    expect(options).toMatchObject({ learningRate: 2e-2, progress: true, device: undefined, text: undefined });
     expect(out).toMatch(/^\/home\/someone\/runs\/\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-muonclip$/);
   });
 
@@ -35,7 +35,7 @@ describe("parseOptions(args)", () => {
 
   test("the learning rate's default depends on the optimizer", () => {
     expect(parse("--optimizer", "adamw").learningRate).toBe(3e-3);
-    expect(parse("--optimizer", "muon").learningRate).toBe(1e-2);
+    expect(parse("--optimizer", "muon").learningRate).toBe(2e-2);
   });
 
   test("--help gives the text and every option", () => {
