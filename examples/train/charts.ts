@@ -48,7 +48,7 @@ function specOf({ unit, points, lines, steps }: Chart): TopLevelSpec {
         sort: null,
         title: null,
         scale: { scheme: "tableau10" },
-        legend: { orient: "bottom", columns: 4 },
+        legend: { orient: "bottom", columns: 4, columnPadding: 6 },
       } as const)
     : ({ value: "#0969da" } as const);
   const last = points.at(-1)?.step ?? 1;

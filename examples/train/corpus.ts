@@ -36,7 +36,7 @@ export const tokenizer = byteTokenizer();
  * @throws UsageError for a text file that cannot be used, or a text too short for one batch
  */
 export function loadCorpus({ text, context, batch }: Pick<TrainOptions, "text" | "context" | "batch">): Corpus {
-  const name = text ?? "World Factbook";
+  const name = text ?? "the World Factbook";
   const documents = (text === undefined ? loadFactbook() : loadTextFile(text)).map(tokenizer.encodeDocument);
   const needed = batch * context;
   if (documents.length < 2 || count(documents) <= needed) throw tooShort(name, needed, documents);

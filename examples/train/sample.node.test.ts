@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { tokenizer } from "./corpus.ts";
-import { promptOf } from "./sample.ts";
+import { printable, promptOf } from "./sample.ts";
 
 describe("promptOf(document)", () => {
   const promptText = (text: string) => tokenizer.decode(promptOf(tokenizer.encodeDocument(text)));
@@ -23,4 +23,8 @@ describe("promptOf(document)", () => {
     expect(promptText("é")).toBe("é");
     expect(promptText("a b")).toBe("a");
   });
+});
+
+test("printable(text) keeps lines, and makes control characters visible", () => {
+  expect(printable("a\n\tb\x1b[2J\r\0\x9b é")).toBe("a\n\tb\uFFFD[2J\uFFFD\uFFFD\uFFFD é");
 });

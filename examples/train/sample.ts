@@ -35,7 +35,12 @@ export async function drawSample(
   };
   const ids: number[] = [];
   for await (const id of generate(model, params, prompt, options)) ids.push(id);
-  return { prompt: tokenizer.decode(prompt), continuation: tokenizer.decode(ids) };
+  return { prompt: printable(tokenizer.decode(prompt)), continuation: printable(tokenizer.decode(ids)) };
+}
+
+/** Control characters, which an untrained model writes too, would move a terminal's cursor or worse. */
+export function printable(text: string): string {
+  return text.replace(/[\0-\x08\v-\x1f\x7f-\x9f]/g, "\uFFFD");
 }
 
 /** The first bytes of a document, up to the end of a word if there is one, and never half a character. */
