@@ -341,7 +341,7 @@ const wrap = (storage: Storage, like: Pick<Node, "shape" | "dtype">): Tensor =>
   new Tensor(createNode({ kind: "buffer", storage }, [], like.shape, like.dtype, storage.device));
 
 /** Temporaries stay with the plan; on devices that want it, so do copies of small undonated inputs and of outputs. */
-function ownedBuffers({ plan, device, leaves, donated }: Recording): (Storage | undefined)[] {
+function ownedBuffers({ plan, device, leaves }: Recording): (Storage | undefined)[] {
   return plan.slots.map((slot, i) => {
     if (slot.role === "temporary") return device.allocate(slot.dtype, slot.size);
     if (!device.traits.ownsEdges) return undefined;
@@ -349,7 +349,7 @@ function ownedBuffers({ plan, device, leaves, donated }: Recording): (Storage | 
     const leaf = leaves[i]!;
     const copied =
       "argument" in leaf &&
-      !donated.has(leaf.argument) &&
+      !plan.reusedLeaves[i] && // donated, too, where no output takes its buffer: the next call brings another one
       slot.size * hostBytes(slot.dtype, device.precision) <= OWNED_INPUT_BYTES;
     return copied ? device.allocate(slot.dtype, slot.size) : undefined;
   });
