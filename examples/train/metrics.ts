@@ -8,7 +8,7 @@ export interface StepMetrics {
   /** Mean cross-entropy over the step's batch, in nats a byte, before the step's update. */
   loss: number;
   learningRate: number;
-  /** Over the time since metrics were last read: one step on the CPU, several on a GPU. */
+  /** Over the time since metrics were last read: one step on the CPU, ten on a GPU. */
   tokensPerSecond: number;
   /** Largest scaled, mask-visible attention logit of the step's forward, [layer][head]. */
   maxLogit: number[][];

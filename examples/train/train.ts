@@ -63,8 +63,8 @@ export async function train({
   let { params } = run;
   let state = optimizer.init(params);
   const reader = metricsReader(model, onMetrics);
-  // Reading waits for a GPU, and costs nothing on the CPU, which has computed by the time the step returns.
-  const readEvery = device.kind === "cpu" ? 1 : 10;
+  // Reading waits for a GPU to catch up. Where a step takes its time on the CPU, waiting costs nothing.
+  const readEvery = device.kind === "cpu" || device.software ? 1 : 10;
   let metrics: Tensor;
   for (let count = 1; count <= steps && !signal.aborted; count++) {
     const { value: batch } = batches.next() as IteratorYieldResult<Batch>;
