@@ -53,6 +53,8 @@ export interface Node {
   readonly shape: Shape;
   readonly dtype: DType;
   readonly device: Device | null;
+  /** The trace whose placeholder this node depends on; null for values that exist outside of any. */
+  readonly trace: object | null;
   /** Nodes below this one, counted along the longest path: bounds how long an eager graph may grow. */
   depth: number;
 }
@@ -85,17 +87,20 @@ export function createNode(
   device: Device | null = commonDevice(inputs),
 ): Node {
   let depth = 0;
+  let trace = kind.kind === "input" ? kind.trace : null;
   for (const input of inputs) {
-    if (input.kind.kind === "input") checkTrace(input.kind.trace);
+    if (input.trace) checkTrace(input.trace);
+    trace = input.trace ?? trace;
     if (input.depth >= depth) depth = input.depth + 1;
   }
-  return { id: nextId++, kind, inputs, shape, dtype, device, depth };
+  return { id: nextId++, kind, inputs, shape, dtype, device, trace, depth };
 }
 
 /** Traces that are being recorded; placeholders of others must not be used. */
 export const activeTraces = new Set<object>();
 
-function checkTrace(trace: object): void {
+/** Throws if a placeholder's trace is over. Ops ask for shapes first, so that this comes before any complaint about those. */
+export function checkTrace(trace: object): void {
   if (!activeTraces.has(trace)) {
     throw new ValueError(
       "compile: a tensor from inside a compiled function was used outside of it. Return it from the function instead: its value exists only while the plan runs",

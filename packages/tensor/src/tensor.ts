@@ -3,7 +3,7 @@
 import type { Device } from "./device/device.ts";
 import type { DType, TypedArray } from "./dtype.ts";
 import { ValueError } from "./errors.ts";
-import type { Node } from "./node.ts";
+import { checkTrace, type Node } from "./node.ts";
 import { hooks } from "./run/hooks.ts";
 import { formatShape, type Shape, sizeOf } from "./shape.ts";
 
@@ -30,6 +30,7 @@ export class Tensor {
 
   /** Sizes, outermost first. */
   get shape(): Shape {
+    if (this.node.trace) checkTrace(this.node.trace);
     return this.node.shape;
   }
 
@@ -39,12 +40,12 @@ export class Tensor {
 
   /** Number of dimensions. */
   get ndim(): number {
-    return this.node.shape.length;
+    return this.shape.length;
   }
 
   /** Number of elements. */
   get size(): number {
-    return sizeOf(this.node.shape);
+    return sizeOf(this.shape);
   }
 
   /** The device that holds or will compute the value. Throws DeviceError while only literals are involved and no device is connected. */

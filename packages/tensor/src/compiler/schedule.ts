@@ -27,6 +27,9 @@ export interface SchedulerSettings {
 
 export const defaultSettings: SchedulerSettings = { fuse: true, merge: true, recomputeLimit: 4, reuse: true };
 
+// Values that a joined kernel may compute for a point: bounds the length of its code.
+const WORK_LIMIT = 2048;
+
 /** Where a root's elements go: their own storage, or a box inside a concat's. */
 export interface Root {
   readonly node: Node;
@@ -44,6 +47,8 @@ export interface Draft {
   readonly roots: Root[];
   /** Stored nodes that are read; true where only at the kernel's own linear index. */
   readonly reads: Map<Node, boolean>;
+  /** Values that one point takes, about. */
+  work: number;
   /** Sizes of reductions, to keep unlike ones apart. */
   readonly reductionSizes: Set<number>;
 }
@@ -147,7 +152,15 @@ function makeDrafts(
   const drafts: Draft[] = [];
   const fusedDrafts = new Map<Node, Draft>();
   const draft = (kind: Draft["kind"], size: number): Draft => {
-    const made: Draft = { number: drafts.length, kind, size, roots: [], reads: new Map(), reductionSizes: new Set() };
+    const made: Draft = {
+      number: drafts.length,
+      kind,
+      size,
+      roots: [],
+      reads: new Map(),
+      work: 0,
+      reductionSizes: new Set(),
+    };
     drafts.push(made);
     return made;
   };
@@ -160,6 +173,7 @@ function makeDrafts(
     const value = target !== node && stored.has(node) ? builder.read(node, at, undefined) : builder.root(node, at);
     const own = indexKey(linearIndex(at, node.shape));
     visitValues([value, ...builder.reductions.map((r) => r.value)], (v) => {
+      made.work++;
       if (v.kind !== "load") return;
       const linear = indexKey(v.index) === own;
       made.reads.set(v.source, (made.reads.get(v.source) ?? true) && linear);
@@ -317,6 +331,7 @@ function mergeDrafts(
   const canMerge = (a: Draft, b: Draft): boolean => {
     if (a === b || a.size !== b.size || a.size === 0 || a.kind === "fused" || b.kind === "fused" || b.kind === "matmul")
       return false;
+    if (a.work + b.work > WORK_LIMIT) return false;
     const direct = depsOf(b).has(a);
     if (a.kind === "matmul" && (!traits.matmulEpilogue || !direct || b.reductionSizes.size > 0)) return false;
     if (
@@ -360,6 +375,7 @@ function mergeDrafts(
       readers.get(node)!.add(a);
     }
     for (const s of b.reductionSizes) a.reductionSizes.add(s);
+    a.work += b.work;
     alive[b.number] = undefined;
     const union = above[a.number]!;
     above[b.number]!.forEach((w, i) => {

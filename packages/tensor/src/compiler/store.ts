@@ -1,6 +1,6 @@
 // compiler/store.ts: which nodes of the lowered graph get memory. All others are recomputed inside the kernels that read them.
 import type { Traits } from "../device/device.ts";
-import { invariant } from "../errors.ts";
+import { DeviceError, invariant } from "../errors.ts";
 import { type Node, topologicalOrder } from "../node.ts";
 import { exprCost } from "../scalar.ts";
 import { sizeOf, stridesOf } from "../shape.ts";
@@ -10,6 +10,9 @@ import { variables, viewCoordinates } from "./values.ts";
 
 // Operations on single elements that a kernel repeats in every thread rather than wait for another kernel (shared ones counted at each use).
 const SCALAR_LIMIT = 256;
+
+// Operations that one element may take before its value is stored: bounds the length of kernels and the depth of recursion over them.
+const KERNEL_LIMIT = 512;
 
 /** Operand of a matmul or fused op: strided access to a stored node. */
 export interface AffineView {
@@ -122,7 +125,12 @@ export function chooseStored(
       if (all.size <= limit || kind === "concat" || kind === "matmul") break;
       const candidates = node.inputs.map(below).filter((n) => !stored.has(n) && sourcesOf(n).size > 1);
       const cheapest = candidates.sort((a, b) => sizeOf(a.shape) - sizeOf(b.shape))[0];
-      invariant(cheapest, `an element-wise op reads ${all.size} tensors, more than a kernel binds (${limit})`);
+      if (!cheapest) {
+        throw new DeviceError(
+          "limit",
+          `elementwise: an op may read at most ${limit} different tensors on this device, got ${all.size}; split it into several ops`,
+        );
+      }
       store(cheapest);
     }
     const own = node.kind.kind === "map" ? exprCost(node.kind.expr) : kind === "gather" ? 2 : kind === "pad" ? 1 : 0;
@@ -134,7 +142,9 @@ export function chooseStored(
     if (isScalar || stored.has(node) || isView(node)) continue;
     const times = users.get(node)?.size ?? 0;
     const wider = (widest.get(node) ?? 0) / Math.max(1, sizeOf(node.shape));
-    if (total > 0 && (times > 1 || wider > 1) && total * Math.max(times, wider) > settings.recomputeLimit) store(node);
+    if (total > KERNEL_LIMIT) store(node);
+    else if (total > 0 && (times > 1 || wider > 1) && total * Math.max(times, wider) > settings.recomputeLimit)
+      store(node);
   }
   return { stored, recomputed };
 }

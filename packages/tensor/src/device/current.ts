@@ -7,7 +7,8 @@ let current: Device | undefined;
 
 /** The default device for new tensors. Throws ValueError before the first `connect()`. */
 export function connectedDevice(): Device {
-  if (!current) throw new ValueError("tensor: no device is connected; call `await connect()` first, or pass { device }");
+  if (!current)
+    throw new ValueError("tensor: no device is connected; call `await connect()` first, or pass { device }");
   return current;
 }
 

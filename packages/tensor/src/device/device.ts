@@ -1,6 +1,7 @@
 // device/device.ts: what a device offers to the runtime, and what it tells the user.
-import type { DType, Precision, TypedArray } from "../dtype.ts";
+
 import type { KernelSpec } from "../compiler/kernel.ts";
+import type { DType, Precision, TypedArray } from "../dtype.ts";
 import type { Storage } from "./storage.ts";
 
 /** Bytes on a device. `liveBytes`: tensors and compiled plans; `pooledBytes`: kept for reuse; `peakBytes`: most in use so far. */

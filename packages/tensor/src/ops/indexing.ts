@@ -125,7 +125,7 @@ function scatterAddWgsl(_: Shape, shape: Shape, { axis, size }: ScatterParams) {
     const strides = stridesOf(columnShape);
     const at = (o: WgslOperand): string =>
       [
-        String(o.offset),
+        `${o.offset}u`,
         ...columnShape.map((d, i) => `((column / ${strides[i]}u) % ${d}u) * ${o.strides[i < axis ? i : i + 1]}u`),
       ].join(" + ");
     return `

@@ -183,7 +183,7 @@ export class Body {
 }
 
 /** WGSL of an operation. The rows of the scalar language say it, except where WGSL leaves the result open. */
-function operation(value: Extract<KernelValue, { kind: "op" }>, args: readonly string[]): string {
+export function operation(value: Extract<KernelValue, { kind: "op" }>, args: readonly string[]): string {
   const { op, dtype } = value;
   const from = value.args[0]!.dtype;
   if (from === "f32") {
@@ -244,3 +244,7 @@ export function unravel(
   }
   return names;
 }
+
+/** `load` for bindings that hold one element an entry. */
+export const loadElement = (binding: number, index: string, dtype: DType): string =>
+  dtype === "bool" ? `(b${binding}[${index}] != 0u)` : `b${binding}[${index}]`;

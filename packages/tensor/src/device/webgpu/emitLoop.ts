@@ -3,14 +3,11 @@ import type { LoopKernel, Reduction, Store } from "../../compiler/kernel.ts";
 import type { DType } from "../../dtype.ts";
 import { invariant } from "../../errors.ts";
 import { sizeOf } from "../../shape.ts";
-import { Body, unravel } from "./body.ts";
+import { Body, loadElement, unravel } from "./body.ts";
 import { storageType, wgslLiteral, wgslType } from "./helpers.ts";
 import { accessOf, bindingCode, grid, moduleCode, type Program, type Target, workgroupNumber } from "./program.ts";
 import { chooseLanes, type Lanes } from "./reduceRegime.ts";
-
-/** `load` for bindings that hold one element an entry. */
-export const loadElement = (binding: number, index: string, dtype: DType): string =>
-  dtype === "bool" ? `(b${binding}[${index}] != 0u)` : `b${binding}[${index}]`;
+import { chooseWide, emitWide } from "./wide.ts";
 
 /** Statements that store `stores`: every value first, then every write. */
 export function emitStores(stores: readonly Store<number>[], body: Body): void {
@@ -29,6 +26,8 @@ export function emitLoop(kernel: LoopKernel, target: Target): Program {
   const access = accessOf(bindings);
   if (points === 0 || stores.length === 0) return { label, code: "", passes: [], access, scratch: [] };
 
+  const wide = chooseWide(kernel, target);
+  if (wide) return emitWide(kernel, wide, target);
   const lanes = chooseLanes(kernel, target);
   const { workgroups, width } = grid(label, Math.ceil(points / lanes.points));
   const body = new Body(new Map(shape.map((_, i) => [i, `v${i}`])), { load: loadElement, result: (n) => `r${n}` });

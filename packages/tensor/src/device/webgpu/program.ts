@@ -35,6 +35,7 @@ export interface Target {
 export interface Variants {
   readonly matmul?: MatmulVariant;
   readonly reduce?: ReduceVariant;
+  readonly elementWise?: ElementWiseVariant;
 }
 
 /**
@@ -45,6 +46,9 @@ export type MatmulVariant = "naive" | "vector" | "block" | "tiled" | "tiled-larg
 
 /** "thread": a thread a point; "workgroup": several lanes a point and a tree in workgroup memory. */
 export type ReduceVariant = "thread" | "workgroup";
+
+/** "scalar": an element a thread; "wide": four neighbours a thread, loaded and stored together where they lie aligned. */
+export type ElementWiseVariant = "scalar" | "wide";
 
 const maxWorkgroups = 65535;
 

@@ -1,8 +1,8 @@
 // device/webgpu/matmul/finish.ts: what happens to an element of the product: the kernel's stores, as WGSL functions.
 import { affineStrides } from "../../../compiler/affine.ts";
 import type { MatmulKernel } from "../../../compiler/kernel.ts";
-import { Body, unravel } from "../body.ts";
-import { emitStores, loadElement } from "../emitLoop.ts";
+import { Body, loadElement, unravel } from "../body.ts";
+import { emitStores } from "../emitLoop.ts";
 import { elementText } from "./operand.ts";
 
 /** Functions that end a product, and the bindings declared as vec4 with those that they store to. */

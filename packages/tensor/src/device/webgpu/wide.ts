@@ -1,0 +1,151 @@
+// device/webgpu/wide.ts: element-wise kernels with four neighbouring points a thread: a quarter of the threads, and memory
+// moved sixteen bytes at a time.
+import type { Index } from "../../compiler/affine.ts";
+import type { LoopKernel, Value } from "../../compiler/kernel.ts";
+import { visitValues } from "../../compiler/values.ts";
+import type { DType } from "../../dtype.ts";
+import type { ScalarOp } from "../../scalar.ts";
+import { sizeOf } from "../../shape.ts";
+import { Body, operation, unravel } from "./body.ts";
+import { storageType } from "./helpers.ts";
+import { accessOf, bindingCode, grid, moduleCode, type Program, type Target, workgroupNumber } from "./program.ts";
+
+type KernelValue = Value<number>;
+
+/** Below this many points nothing is gained. */
+const smallest = 1 << 16;
+
+/** Bindings that can be declared as vec4, and the values that differ among the four points. */
+export interface Wide {
+  readonly vec4: ReadonlySet<number>;
+  readonly varying: ReadonlySet<number>;
+}
+
+/** Coefficient of a variable at the top of an index; undefined where it is also inside a division, a remainder or a value. */
+function coefficientOf(index: Index, variable: number, varying: ReadonlySet<number>): number | undefined {
+  let coefficient = 0;
+  for (const term of index.terms) {
+    const { atom } = term;
+    if (atom.kind === "variable") coefficient += atom.variable === variable ? term.coefficient : 0;
+    else if (atom.kind === "value" ? varying.has((atom.value as KernelValue).id) : coefficientOf(atom.of, variable, varying) !== 0) return undefined;
+  }
+  return coefficient;
+}
+
+/** Whether four neighbours along `variable` from a multiple of four on begin at a multiple of four. */
+const isAligned = (index: Index, variable: number): boolean =>
+  index.constant % 4 === 0 && index.terms.every(({ atom, coefficient }) => (atom.kind === "variable" && atom.variable === variable ? coefficient === 1 : coefficient % 4 === 0));
+
+/** How a kernel can be done four points at a time, or undefined where it cannot or should not. */
+export function chooseWide({ shape, reductions, stores, bindings }: LoopKernel, { variants }: Target): Wide | undefined {
+  const last = shape.length - 1;
+  const forced = variants.elementWise;
+  if (reductions.length > 0 || last < 0 || shape[last]! % 4 !== 0 || forced === "scalar") return undefined;
+  if (forced !== "wide" && sizeOf(shape) < smallest) return undefined;
+
+  const varying = new Set<number>();
+  const aligned = new Set<number>();
+  const misaligned = new Set<number>();
+  let possible = true;
+  const access = (binding: number, index: Index, masked: boolean): boolean => {
+    const coefficient = coefficientOf(index, last, varying);
+    if (coefficient === undefined) possible = false;
+    (coefficient === 1 && isAligned(index, last) && !masked ? aligned : misaligned).add(binding);
+    return coefficient !== 0;
+  };
+  visitValues(
+    stores.map((s) => s.value),
+    (v) => {
+      if (v.kind === "op" && v.args.some((a) => varying.has(a.id))) varying.add(v.id);
+      else if (v.kind === "index") {
+        const coefficient = coefficientOf(v.index, last, varying);
+        if (coefficient === undefined) possible = false;
+        if (coefficient !== 0) varying.add(v.id);
+      } else if (v.kind === "load") {
+        const masked = v.mask !== undefined && varying.has(v.mask.id);
+        if (access(v.source, v.index, masked) || masked) varying.add(v.id);
+      }
+    },
+  );
+  for (const { target, index } of stores) if (!access(target, index, false)) possible = false;
+  // a single element of a vec4 can be read, but not written without a race on the other three
+  const vec4 = new Set([...aligned].filter((b) => bindings[b]!.access === "read" || !misaligned.has(b)));
+  return possible && vec4.size > 0 ? { vec4, varying } : undefined;
+}
+
+/** Operations whose WGSL is the same for vectors. */
+const vectorOps: ReadonlySet<ScalarOp> = new Set([
+  ...(["add", "sub", "mul", "neg", "abs", "floor", "ceil", "trunc", "sqrt", "rsqrt"] as const),
+  ...(["eq", "ne", "lt", "le", "gt", "ge", "not", "select", "bitAnd", "bitOr", "bitXor"] as const),
+]);
+
+const components = ["x", "y", "z", "w"];
+
+/** A kernel chosen by `chooseWide` as a program. */
+export function emitWide(kernel: LoopKernel, { vec4, varying }: Wide, { software }: Target): Program {
+  const { label, shape, stores, bindings } = kernel;
+  const last = shape.length - 1;
+  const threads = software ? 64 : 256;
+  const quads = sizeOf(shape) / 4;
+  const { workgroups, width } = grid(label, Math.ceil(quads / threads));
+  const element = (binding: number, at: string, dtype: DType): string => {
+    const text = vec4.has(binding) ? `b${binding}[(${at}) >> 2u][(${at}) & 3u]` : `b${binding}[${at}]`;
+    return dtype === "bool" ? `(${text} != 0u)` : text;
+  };
+  const body = new Body(new Map(shape.map((_, i) => [i, i === last ? "first" : `v${i}`])), { load: element, result: () => "" });
+  body.line(`let place = (${workgroupNumber("workgroup", width, workgroups[1])}) * ${threads}u + local;`);
+  body.line(`if (place >= ${quads}u) { return; }`);
+  unravel([...shape.slice(0, -1), shape[last]! / 4], "place", "v", body);
+  body.line(`let first = v${last} * 4u;`);
+
+  // texts of varying values, each a vec4; everything else is the body's
+  const wide = new Map<number, string>();
+  const splat = (v: KernelValue): string => wide.get(v.id) ?? `vec4<${v.dtype}>(${body.value(v)})`;
+  const component = (v: KernelValue, c: number): string => (wide.has(v.id) ? `${wide.get(v.id)}.${components[c]}` : body.value(v));
+  const each = (dtype: DType, text: (c: number) => string): string => `vec4<${dtype}>(${components.map((_, c) => text(c)).join(", ")})`;
+  const shifted = (index: Index, c: number): string => body.index(c === 0 ? index : { ...index, constant: index.constant + c * coefficientOf(index, last, varying)! });
+
+  const textOf = (v: KernelValue): string => {
+    switch (v.kind) {
+      case "op":
+        return vectorOps.has(v.op) || (v.op === "div" && v.dtype === "f32")
+          ? operation(v, v.args.map(splat))
+          : each(v.dtype, (c) => operation(v, v.args.map((a) => component(a, c))));
+      case "index":
+        return each("i32", (c) => `i32(${shifted(v.index, c)})`);
+      case "load": {
+        const mask = v.mask;
+        if (vec4.has(v.source) && isAligned(v.index, last) && !(mask && wide.has(mask.id))) {
+          const at = mask ? `select(0u, ${body.index(v.index)}, ${body.value(mask)})` : body.index(v.index);
+          const quad = `b${v.source}[(${at}) >> 2u]`;
+          return v.dtype === "bool" ? `${quad} != vec4<u32>(0u)` : quad;
+        }
+        return each(v.dtype, (c) => element(v.source, mask ? `select(0u, ${shifted(v.index, c)}, ${component(mask, c)})` : shifted(v.index, c), v.dtype));
+      }
+      default:
+        throw new Error(`internal: a ${v.kind} does not vary; please report this`);
+    }
+  };
+  visitValues(
+    stores.map((s) => s.value),
+    (v) => {
+      if (!varying.has(v.id)) return;
+      const name = `w${wide.size}`;
+      body.line(`let ${name} = ${textOf(v)};`);
+      wide.set(v.id, name);
+    },
+  );
+  const writes = stores.flatMap(({ target, index, value }) => {
+    const type = storageType(value.dtype);
+    const stored = (text: string, four: string): string => (value.dtype === "bool" ? `select(${four}(0u), ${four}(1u), ${text})` : text);
+    if (vec4.has(target)) return [`b${target}[(${body.index(index)}) >> 2u] = ${stored(splat(value), `vec4<${type}>`)};`];
+    return components.map((_, c) => `b${target}[${shifted(index, c)}] = ${stored(component(value, c), "u32")};`);
+  });
+  for (const write of writes) body.line(write);
+
+  const main = `@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+${body.close().map((line) => `  ${line}\n`).join("")}}
+`;
+  return { label, code: moduleCode(bindingCode(bindings, vec4), main), passes: [{ entry: "main", workgroups }], access: accessOf(bindings), scratch: [] };
+}
