@@ -23,7 +23,9 @@ export type Roles = Readonly<Record<string, RoleSpec>>;
  * belong to the caller; a layer holds sizes only.
  */
 export interface Layer<Params, Args extends readonly unknown[], Result> {
+  /** Parameters from a random key. */
   init(key: Tensor): Params;
+  /** The layer's function. */
   apply(params: Params, ...args: Args): Result;
   /** Role of each parameter, by path below this layer. */
   readonly roles: Roles;

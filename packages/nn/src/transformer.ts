@@ -67,9 +67,11 @@ export type TransformerBatch = {
 
 /** A transformer: sizes and functions, no state. Its functions may be passed around on their own. */
 export interface Transformer {
+  /** The configuration, with every default filled in. */
   readonly config: ResolvedTransformerConfig;
+  /** Parameters from a random key. */
   readonly init: (key: Tensor) => TransformerParams;
-  /** @param inputIds - i32 [B, T] */
+  /** Logits, and the maxima of attention, for token ids i32 [B, T]. */
   readonly apply: (params: TransformerParams, inputIds: Tensor, options?: ApplyOptions) => TransformerOutput;
   /** Logits [..., vocabSize] of normed hidden states [..., hiddenSize]. */
   readonly head: (params: TransformerParams, hidden: Tensor) => Tensor;

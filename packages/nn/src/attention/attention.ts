@@ -15,11 +15,11 @@ export interface AttentionOptions {
 
 /** What `attention` gives. */
 export interface AttentionResult {
-  /** [B, H, T, Dv]. */
+  /** f32 [B, H, T, Dv]. */
   readonly output: Tensor;
-  /** [B, H, T]: each row's largest scaled score among the tokens it sees, -infinity if it sees none. Not differentiable. */
+  /** f32 [B, H, T]: each row's largest scaled score among the tokens it sees, -infinity if it sees none. Not differentiable. */
   readonly rowMax: Tensor;
-  /** [B, H, T]: log of the sum of e^score over the tokens a row sees. */
+  /** f32 [B, H, T]: log of the sum of e^score over the tokens a row sees. */
   readonly rowLogSumExp: Tensor;
 }
 

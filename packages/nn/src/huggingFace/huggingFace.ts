@@ -56,8 +56,11 @@ export interface LoadedModel {
  * @param tensors - all weights by their name in the file, as `loadSafetensors` gives them
  * @throws ValueError for a model or setting that is not supported, and one that lists every missing, unexpected and mis-shaped weight
  * @example
- * const { tensors } = loadSafetensors(await readFile("model.safetensors"));
- * const { model, params } = fromHuggingFace(JSON.parse(await readFile("config.json", "utf8")), tensors);
+ * const config = { model_type: "gpt2", vocab_size: 16, n_embd: 8, n_head: 2, n_layer: 1, n_positions: 4 };
+ * const sizes = { vocabSize: 16, hiddenSize: 8, numLayers: 1, attention: { numHeads: 2, bias: true }, tiedHead: true };
+ * const gpt2 = { ...sizes, feedForward: { kind: "gelu", bias: true }, norm: { kind: "layernorm" }, positions: { kind: "learned", maxPositions: 4 } };
+ * const bytes = await saveSafetensors(toHuggingFace(config, transformer(gpt2).init(key(1)))); // or a file's
+ * const { model, params } = fromHuggingFace(config, loadSafetensors(bytes).tensors);
  */
 export function fromHuggingFace(config: HuggingFaceConfig, tensors: Readonly<Record<string, Tensor>>): LoadedModel {
   const { config: read, weights, isBuffer, prefix } = familyOf(config);
@@ -81,7 +84,10 @@ export function fromHuggingFace(config: HuggingFaceConfig, tensors: Readonly<Rec
  *
  * @param config - the parsed `config.json`
  * @throws ValueError or ShapeError if the tree does not fit the config
- * @example const file = await saveSafetensors(toHuggingFace(config, params));
+ * @example
+ * const model = transformer({ vocabSize: 8, hiddenSize: 4, numLayers: 1, attention: { numHeads: 2 }, feedForward: { intermediateSize: 16 } });
+ * const config = { model_type: "llama", vocab_size: 8, hidden_size: 4, intermediate_size: 16, num_hidden_layers: 1, num_attention_heads: 2 };
+ * toHuggingFace(config, model.init(key(1)))["model.layers.0.self_attn.q_proj.weight"]; // shape [4, 4]
  */
 export function toHuggingFace(config: HuggingFaceConfig, tree: unknown): Record<string, Tensor> {
   const { config: read, weights } = familyOf(config);
