@@ -6,7 +6,7 @@ import { layerNorm, rmsNorm } from "./norm.ts";
 const rowOf = (x: HostArray, i: number): number[] => Array.from({ length: x.shape[1]! }, (_, d) => x.at(i, d));
 const mean = (row: readonly number[]): number => row.reduce((s, v) => s + v, 0) / row.length;
 
-for (const width of [1, 7, 64, 65]) {
+for (const width of [1, 65]) {
   testOp(`rmsNorm(x) of width ${width} divides by the root mean square`, {
     op: (x, weight) => rmsNorm({ features: width, eps: 1e-3 }).apply({ weight: weight! }, x!),
     inputs: [domains.anyNumber, domains.anyNumber],
@@ -21,7 +21,7 @@ for (const width of [1, 7, 64, 65]) {
   });
 }
 
-for (const width of [2, 7, 64, 65]) {
+for (const width of [2, 65]) {
   testOp(`layerNorm(x) of width ${width} has mean zero and deviation one before gain and bias`, {
     op: (x, weight, bias) => layerNorm({ features: width, eps: 1e-3 }).apply({ weight: weight!, bias: bias! }, x!),
     inputs: [domains.anyNumber, domains.anyNumber, domains.anyNumber],
