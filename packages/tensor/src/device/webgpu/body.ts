@@ -126,7 +126,9 @@ export class Body {
         return;
       }
       case "op": {
-        const args = value.args.map((a) => this.named(a));
+        // an operation on literals alone would run in WGSL's compiler, where overflow and NaN are errors: names are not constant
+        const fixed = value.args.every((a) => a.kind === "constant");
+        const args = value.args.map((a) => (fixed ? this.let(`c${a.id}`, "x", this.named(a).text, 0) : this.named(a)));
         const level = Math.max(0, ...args.map((a) => a.level));
         const text = operation(
           value,
@@ -193,6 +195,8 @@ export function operation(value: Extract<KernelValue, { kind: "op" }>, args: rea
   } else if ((op === "div" || op === "mod") && from !== "bool") {
     // as on the CPU: n / 0 = 0 (WGSL says n)
     const zero = wgslLiteral(0, dtype);
+    const divisor = value.args[1]!;
+    if (divisor.kind === "constant" && divisor.value === 0) return zero; // WGSL refuses to compile a division by a literal 0
     return `select(${scalarRow(op).wgsl(args, dtype)}, ${zero}, ${args[1]} == ${zero})`;
   }
   return scalarRow(op).wgsl(args, dtype);

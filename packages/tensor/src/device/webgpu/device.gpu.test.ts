@@ -138,6 +138,14 @@ describe("the WebGPU device", () => {
     expect(device.stats().buffersCreated - before).toBeLessThanOrEqual(2);
   });
 
+  test("no more than 256 MiB wait for reuse", async () => {
+    const storages = Array.from({ length: 8 }, () => device.allocate("f32", 10 * 2 ** 20));
+    for (const s of storages) device.release(s);
+    expect(device.memory().pooledBytes).toBeLessThanOrEqual(256 * 2 ** 20);
+    expect(device.memory().pooledBytes).toBeGreaterThan(200 * 2 ** 20);
+    await device.settle();
+  });
+
   test("a transferred buffer belongs to its new storage alone", async () => {
     const x = filled(6);
     const y = device.transfer(x);

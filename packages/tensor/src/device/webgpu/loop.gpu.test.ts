@@ -13,6 +13,7 @@ import { interpret } from "./fixtures/interpret.ts";
 import { affine, randomFloats, randomNumbers } from "./fixtures/kernels.ts";
 import { runKernel } from "./fixtures/run.ts";
 import type { ReduceVariant } from "./program.ts";
+import { chooseWide } from "./wide.ts";
 
 const load = (id: number, source: number, dtype: DType, index: Index, mask?: Value<number>): Value<number> => ({
   kind: "load",
@@ -184,15 +185,14 @@ for (const variant of [undefined, "thread", "workgroup"] as (ReduceVariant | und
   });
 }
 
-describe("values", () => {
-  let device: WebGpuDevice;
-  beforeAll(async () => {
-    device = await connectWebGpu();
-  });
-  afterAll(() => device.destroy());
-
-  test("random expressions over random index arithmetic agree with the interpreter", async () => {
-    const kernels = Array.from({ length: 60 }, (_, seed) => randomKernel(seed + 1));
+for (const elementWise of ["scalar", "wide"] as const) {
+  test(`random expressions over random index arithmetic agree with the interpreter (${elementWise})`, async () => {
+    const device = await connectWebGpu({ variants: { elementWise } });
+    const kernels = Array.from({ length: 60 }, (_, seed) => randomKernel(seed + 1, elementWise === "wide"));
+    if (elementWise === "wide") {
+      const wide = kernels.filter(({ kernel }) => chooseWide(kernel, { software: true, variants: { elementWise } }));
+      expect(wide.length).toBeGreaterThan(20);
+    }
     const results = await Promise.all(kernels.map(({ kernel, buffers }) => runKernel(device, kernel, buffers)));
     for (const [i, { kernel, buffers }] of kernels.entries()) {
       const expected = interpret(kernel, buffers);
@@ -205,7 +205,16 @@ describe("values", () => {
         ).toBe("");
       }
     }
+    device.destroy();
   });
+}
+
+describe("values", () => {
+  let device: WebGpuDevice;
+  beforeAll(async () => {
+    device = await connectWebGpu();
+  });
+  afterAll(() => device.destroy());
 
   test("a masked load reads nothing outside, a flipped index counts backwards, and more points than one row of workgroups", async () => {
     const n = 65535 * 64 + 1000;
@@ -262,18 +271,25 @@ const ops: Record<"f32" | "i32" | "u32" | "bool", ScalarOp[]> = {
 };
 
 /** A kernel of random values over two inputs, with gathers, divisions and remainders in its indices. */
-function randomKernel(seed: number): { kernel: LoopKernel; buffers: number[][] } {
+function randomKernel(seed: number, fours: boolean): { kernel: LoopKernel; buffers: number[][] } {
   const random = randomNumbers(seed);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
   const shape = Array.from({ length: 1 + Math.floor(random() * 3) }, () => 1 + Math.floor(random() * 9));
+  if (fours) shape[shape.length - 1] = 4 * (1 + Math.floor(random() * 3));
   const points = sizeOf(shape);
   let id = 0;
   const pool: Value<number>[] = [];
   const dtypes: DType[] = ["f32", "i32", "u32", "bool"];
-  const size = 50;
+  const size = fours ? 2 * points + 16 : 50;
   const variableSum = (): Index =>
     affine(Math.floor(random() * 3), ...shape.map((d, v) => [v, d, Math.floor(random() * 4)] as const));
+  const rowMajor = (offset: number, by: number): Index =>
+    affine(offset, ...shape.map((d, v) => [v, d, by * sizeOf(shape.slice(v + 1))] as const));
   const indexIn = (): Index => {
+    if (fours && random() < 0.85) {
+      const rows = affine(0, ...shape.slice(0, -1).map((d, v) => [v, d, 4] as const));
+      return pick([rowMajor(pick([0, 0, 4, 1]), 1), rowMajor(0, 2), rowMajor(points - 1, -1), moduloIndex(rows, 12)]);
+    }
     const wide = variableSum();
     const gather = pool.filter((v) => v.dtype === "i32" || v.dtype === "u32");
     const inner = random() < 0.3 ? divideIndex(wide, 1 + Math.floor(random() * 5)) : wide;
@@ -287,9 +303,9 @@ function randomKernel(seed: number): { kernel: LoopKernel; buffers: number[][] }
         id: id++,
         dtype: "u32",
         op: "bitAnd",
-        args: [unsigned, { kind: "constant", id: id++, dtype: "u32", value: 31 }],
+        args: [unsigned, { kind: "constant", id: id++, dtype: "u32", value: 15 }],
       };
-      return valueIndex(masked, 32);
+      return valueIndex(masked, 16);
     }
     return moduloIndex(inner, size);
   };
@@ -350,6 +366,44 @@ function randomKernel(seed: number): { kernel: LoopKernel; buffers: number[][] }
     buffers: [...inputs, ...stored.map(() => new Array<number>(points).fill(0))],
   };
 }
+
+test("operations on literals overflow at run time, not in the compiler", async () => {
+  const device = await connectWebGpu();
+  const constant = (id: number, dtype: DType, value: number): Value<number> => ({ kind: "constant", id, dtype, value });
+  const op = (id: number, name: ScalarOp, dtype: DType, a: number, b: number): Value<number> => ({
+    kind: "op",
+    id,
+    dtype,
+    op: name,
+    args: [constant(id + 100, dtype, a), constant(id + 200, dtype, b)],
+  });
+  const at = constantIndex(0);
+  const values = [
+    op(1, "add", "i32", 2147483647, 1),
+    op(2, "sub", "u32", 3, 5),
+    op(3, "mul", "f32", 3e38, 10),
+    op(4, "div", "i32", 7, 0),
+    op(5, "div", "f32", 1, 0),
+  ];
+  const kernel: LoopKernel = {
+    kind: "loop",
+    label: "literals",
+    shape: [],
+    reductions: [],
+    stores: values.map((value, i) => ({ target: i, index: at, value })),
+    bindings: values.map(({ dtype }) => ({ dtype, size: 1, access: "write" as const })),
+  };
+  expect(
+    (
+      await runKernel(
+        device,
+        kernel,
+        values.map(() => [0]),
+      )
+    ).flat(),
+  ).toEqual([-2147483648, 4294967294, Infinity, 0, Infinity]);
+  device.destroy();
+});
 
 test("constants only: a kernel without points or loads", async () => {
   const device = await connectWebGpu();

@@ -33,7 +33,7 @@ export function chooseLanes(kernel: LoopKernel, { software, variants }: Target):
   }
   // neighbouring points read neighbouring elements; more lanes the fewer the points
   if (forced === undefined && points >= 65536) return alone;
-  const lanes = powerOfTwo(length / 8, 4, points >= 16384 ? 8 : 16);
+  const lanes = powerOfTwo(length / 8, 4, points >= 16384 ? 8 : points >= 2048 ? 16 : 32);
   return { points: threads / lanes, lanes, pointsFirst: true };
 }
 

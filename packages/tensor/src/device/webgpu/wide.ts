@@ -27,17 +27,28 @@ function coefficientOf(index: Index, variable: number, varying: ReadonlySet<numb
   for (const term of index.terms) {
     const { atom } = term;
     if (atom.kind === "variable") coefficient += atom.variable === variable ? term.coefficient : 0;
-    else if (atom.kind === "value" ? varying.has((atom.value as KernelValue).id) : coefficientOf(atom.of, variable, varying) !== 0) return undefined;
+    else if (
+      atom.kind === "value"
+        ? varying.has((atom.value as KernelValue).id)
+        : coefficientOf(atom.of, variable, varying) !== 0
+    )
+      return undefined;
   }
   return coefficient;
 }
 
 /** Whether four neighbours along `variable` from a multiple of four on begin at a multiple of four. */
 const isAligned = (index: Index, variable: number): boolean =>
-  index.constant % 4 === 0 && index.terms.every(({ atom, coefficient }) => (atom.kind === "variable" && atom.variable === variable ? coefficient === 1 : coefficient % 4 === 0));
+  index.constant % 4 === 0 &&
+  index.terms.every(({ atom, coefficient }) =>
+    atom.kind === "variable" && atom.variable === variable ? coefficient === 1 : coefficient % 4 === 0,
+  );
 
 /** How a kernel can be done four points at a time, or undefined where it cannot or should not. */
-export function chooseWide({ shape, reductions, stores, bindings }: LoopKernel, { variants }: Target): Wide | undefined {
+export function chooseWide(
+  { shape, reductions, stores, bindings }: LoopKernel,
+  { variants }: Target,
+): Wide | undefined {
   const last = shape.length - 1;
   const forced = variants.elementWise;
   if (reductions.length > 0 || last < 0 || shape[last]! % 4 !== 0 || forced === "scalar") return undefined;
@@ -92,7 +103,10 @@ export function emitWide(kernel: LoopKernel, { vec4, varying }: Wide, { software
     const text = vec4.has(binding) ? `b${binding}[(${at}) >> 2u][(${at}) & 3u]` : `b${binding}[${at}]`;
     return dtype === "bool" ? `(${text} != 0u)` : text;
   };
-  const body = new Body(new Map(shape.map((_, i) => [i, i === last ? "first" : `v${i}`])), { load: element, result: () => "" });
+  const body = new Body(new Map(shape.map((_, i) => [i, i === last ? "first" : `v${i}`])), {
+    load: element,
+    result: () => "",
+  });
   body.line(`let place = (${workgroupNumber("workgroup", width, workgroups[1])}) * ${threads}u + local;`);
   body.line(`if (place >= ${quads}u) { return; }`);
   unravel([...shape.slice(0, -1), shape[last]! / 4], "place", "v", body);
@@ -101,16 +115,24 @@ export function emitWide(kernel: LoopKernel, { vec4, varying }: Wide, { software
   // texts of varying values, each a vec4; everything else is the body's
   const wide = new Map<number, string>();
   const splat = (v: KernelValue): string => wide.get(v.id) ?? `vec4<${v.dtype}>(${body.value(v)})`;
-  const component = (v: KernelValue, c: number): string => (wide.has(v.id) ? `${wide.get(v.id)}.${components[c]}` : body.value(v));
-  const each = (dtype: DType, text: (c: number) => string): string => `vec4<${dtype}>(${components.map((_, c) => text(c)).join(", ")})`;
-  const shifted = (index: Index, c: number): string => body.index(c === 0 ? index : { ...index, constant: index.constant + c * coefficientOf(index, last, varying)! });
+  const component = (v: KernelValue, c: number): string =>
+    wide.has(v.id) ? `${wide.get(v.id)}.${components[c]}` : body.value(v);
+  const each = (dtype: DType, text: (c: number) => string): string =>
+    `vec4<${dtype}>(${components.map((_, c) => text(c)).join(", ")})`;
+  const shifted = (index: Index, c: number): string =>
+    body.index(c === 0 ? index : { ...index, constant: index.constant + c * coefficientOf(index, last, varying)! });
 
   const textOf = (v: KernelValue): string => {
     switch (v.kind) {
       case "op":
         return vectorOps.has(v.op) || (v.op === "div" && v.dtype === "f32")
           ? operation(v, v.args.map(splat))
-          : each(v.dtype, (c) => operation(v, v.args.map((a) => component(a, c))));
+          : each(v.dtype, (c) =>
+              operation(
+                v,
+                v.args.map((a) => component(a, c)),
+              ),
+            );
       case "index":
         return each("i32", (c) => `i32(${shifted(v.index, c)})`);
       case "load": {
@@ -120,7 +142,13 @@ export function emitWide(kernel: LoopKernel, { vec4, varying }: Wide, { software
           const quad = `b${v.source}[(${at}) >> 2u]`;
           return v.dtype === "bool" ? `${quad} != vec4<u32>(0u)` : quad;
         }
-        return each(v.dtype, (c) => element(v.source, mask ? `select(0u, ${shifted(v.index, c)}, ${component(mask, c)})` : shifted(v.index, c), v.dtype));
+        return each(v.dtype, (c) =>
+          element(
+            v.source,
+            mask ? `select(0u, ${shifted(v.index, c)}, ${component(mask, c)})` : shifted(v.index, c),
+            v.dtype,
+          ),
+        );
       }
       default:
         throw new Error(`internal: a ${v.kind} does not vary; please report this`);
@@ -137,15 +165,26 @@ export function emitWide(kernel: LoopKernel, { vec4, varying }: Wide, { software
   );
   const writes = stores.flatMap(({ target, index, value }) => {
     const type = storageType(value.dtype);
-    const stored = (text: string, four: string): string => (value.dtype === "bool" ? `select(${four}(0u), ${four}(1u), ${text})` : text);
-    if (vec4.has(target)) return [`b${target}[(${body.index(index)}) >> 2u] = ${stored(splat(value), `vec4<${type}>`)};`];
+    const stored = (text: string, four: string): string =>
+      value.dtype === "bool" ? `select(${four}(0u), ${four}(1u), ${text})` : text;
+    if (vec4.has(target))
+      return [`b${target}[(${body.index(index)}) >> 2u] = ${stored(splat(value), `vec4<${type}>`)};`];
     return components.map((_, c) => `b${target}[${shifted(index, c)}] = ${stored(component(value, c), "u32")};`);
   });
   for (const write of writes) body.line(write);
 
   const main = `@compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-${body.close().map((line) => `  ${line}\n`).join("")}}
+${body
+  .close()
+  .map((line) => `  ${line}\n`)
+  .join("")}}
 `;
-  return { label, code: moduleCode(bindingCode(bindings, vec4), main), passes: [{ entry: "main", workgroups }], access: accessOf(bindings), scratch: [] };
+  return {
+    label,
+    code: moduleCode(bindingCode(bindings, vec4), main),
+    passes: [{ entry: "main", workgroups }],
+    access: accessOf(bindings),
+    scratch: [],
+  };
 }
