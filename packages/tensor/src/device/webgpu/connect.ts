@@ -2,7 +2,7 @@
 import { DeviceError } from "../../errors.ts";
 import { describeAdapter, isSoftwareAdapter, openAdapter } from "./adapter.ts";
 import { browserGpu, noBrowserAdapter } from "./browser.ts";
-import { dawnGpu, isNode, noDawnAdapter } from "./dawn.ts";
+import { dawnGpu, isNode, mayHaveHardware, noDawnAdapter } from "./dawn.ts";
 import { WebGpuDevice } from "./device.ts";
 import type { Variants } from "./program.ts";
 
@@ -51,9 +51,11 @@ export async function connectWebGpu(options: WebGpuOptions = {}): Promise<WebGpu
 async function findAdapter({
   powerPreference = "high-performance",
   toggles,
+  hardwareOnly,
 }: WebGpuOptions): Promise<GPUAdapter | null> {
   const host = browserGpu();
   if (host) return host.requestAdapter({ powerPreference });
   if (!isNode()) throw noBrowserAdapter();
+  if (hardwareOnly && !(await mayHaveHardware())) return null;
   return (await dawnGpu(toggles)).requestAdapter({ powerPreference });
 }

@@ -46,3 +46,17 @@ export const noDawnAdapter = (): DeviceError =>
     "connect: Dawn finds no GPU adapter; install a Vulkan driver and loader (Debian: libvulkan1 and the driver of your card; " +
       'for a software one set VK_DRIVER_FILES to its ICD file), or connect({ device: "cpu" })',
   );
+
+/**
+ * Whether this machine can have a GPU in hardware: on Linux one shows as a device file (in WSL as `/dev/dxg`). Asked before
+ * Dawn is loaded, which takes a while and complains on standard error where there is no Vulkan library.
+ */
+export async function mayHaveHardware(): Promise<boolean> {
+  if (process.platform !== "linux") return true;
+  const name: string = "node:fs/promises";
+  const { readdir } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as {
+    readdir(path: string): Promise<string[]>;
+  };
+  const files = await readdir("/dev").catch(() => []);
+  return files.some((file) => /^(dri|dxg|kfd|nvidia.*|mali.*)$/.test(file));
+}
