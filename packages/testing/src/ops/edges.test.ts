@@ -97,10 +97,11 @@ describe("many dimensions and many inputs", () => {
     await expect(t.sum(t.stack(pieces, 1), { axis: 1 })).toBeAllClose([380, 380]);
   });
 
-  test("an element-wise op of one's own with 12 inputs", async () => {
+  test("an element-wise op of one's own with 12 inputs runs, or says that it is over the limit of the device", async () => {
     const xs = Array.from({ length: 12 }, (_, i) => tensor([i, i + 1]));
     const total = t.elementwise("total", xs, (...args) => args.reduce((a, b) => t.scalar.add(a, b)));
-    await expect(total).toBeAllClose([66, 78]);
+    if (total.device.kind === "webgpu") expect(() => total.data()).toThrow(/at most 7 different tensors .* split it/);
+    else await expect(total).toBeAllClose([66, 78]);
   });
 
   test("one long axis past 65535 workgroups of one thread", async () => {
