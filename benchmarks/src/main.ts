@@ -30,7 +30,8 @@ async function main(): Promise<number> {
     return values.help ? 0 : 2;
   }
   const wanted = values.device;
-  if (wanted !== undefined && wanted !== "cpu" && wanted !== "webgpu") throw new Error(`--device must be cpu or webgpu, got ${wanted}`);
+  if (wanted !== undefined && wanted !== "cpu" && wanted !== "webgpu")
+    throw new Error(`--device must be cpu or webgpu, got ${wanted}`);
   const device = await connect(wanted ? { device: wanted } : {});
   if (what === "kernels") await benchKernels(device, values.large);
   else {

@@ -19,7 +19,11 @@ export interface MeasureOptions {
 }
 
 /** Median, least and largest time of `call`: each sample issues `calls` of them and waits for the device once. */
-export async function measure(device: Device, call: () => void, { calls = 1, samples = 7, warmup = 3 }: MeasureOptions = {}): Promise<Timing> {
+export async function measure(
+  device: Device,
+  call: () => void,
+  { calls = 1, samples = 7, warmup = 3 }: MeasureOptions = {},
+): Promise<Timing> {
   for (let i = 0; i < warmup; i++) call();
   await device.settle();
   const times: number[] = [];

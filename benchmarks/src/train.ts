@@ -1,8 +1,19 @@
 // train.ts: whole training steps of three decoders (RMSNorm, GELU, rotary positions, untied head), everything in one compiled step.
 import { valueAndGrad } from "@mc/autograd";
-import { transformer, type TransformerBatch, type TransformerConfig, type TransformerParams } from "@mc/nn";
+import { type TransformerBatch, type TransformerConfig, type TransformerParams, transformer } from "@mc/nn";
 import { adamw, muon, muonClip, type Optimizer, type OptimizerState } from "@mc/optim";
-import { cast, compile, type Device, explain, foldIn, key, realise, type Tensor, treeLeaves, uniform } from "@mc/tensor";
+import {
+  cast,
+  compile,
+  type Device,
+  explain,
+  foldIn,
+  key,
+  realise,
+  type Tensor,
+  treeLeaves,
+  uniform,
+} from "@mc/tensor";
 import { report, summarise } from "./measure.ts";
 
 interface BenchModel {
@@ -12,11 +23,27 @@ interface BenchModel {
   readonly config: TransformerConfig;
 }
 
-const decoder = (name: string, batch: number, tokens: number, vocabSize: number, hiddenSize: number, numLayers: number, numHeads: number): BenchModel => ({
+const decoder = (
+  name: string,
+  batch: number,
+  tokens: number,
+  vocabSize: number,
+  hiddenSize: number,
+  numLayers: number,
+  numHeads: number,
+): BenchModel => ({
   name,
   batch,
   tokens,
-  config: { vocabSize, hiddenSize, numLayers, attention: { numHeads }, feedForward: { kind: "gelu" }, norm: { kind: "rmsnorm" }, positions: { kind: "rope" } },
+  config: {
+    vocabSize,
+    hiddenSize,
+    numLayers,
+    attention: { numHeads },
+    feedForward: { kind: "gelu" },
+    norm: { kind: "rmsnorm" },
+    positions: { kind: "rope" },
+  },
 });
 
 /** The models: sizes as in the README's table. */
@@ -47,7 +74,12 @@ export async function benchTrain(device: Device, options: TrainOptions): Promise
   }
 }
 
-async function runModel(device: Device, { name, batch, tokens, config }: BenchModel, optimizerName: string, steps: number): Promise<void> {
+async function runModel(
+  device: Device,
+  { name, batch, tokens, config }: BenchModel,
+  optimizerName: string,
+  steps: number,
+): Promise<void> {
   const model = transformer(config);
   const optimizer = makeOptimizer(optimizerName, model);
   let params = model.init(key(0));
@@ -112,7 +144,13 @@ function makeOptimizer(name: string, model: ReturnType<typeof transformer>): Opt
     case "muon":
       return muon({ learningRate: 2e-3, weightDecay: 0.1, roles: model.roles });
     case "muonclip":
-      return muonClip({ learningRate: 2e-3, weightDecay: 0.1, tau: 100, roles: model.roles, attention: model.attentionLayout });
+      return muonClip({
+        learningRate: 2e-3,
+        weightDecay: 0.1,
+        tau: 100,
+        roles: model.roles,
+        attention: model.attentionLayout,
+      });
     default:
       throw new Error(`bench train: unknown optimizer "${name}"; choose adamw, muon or muonclip`);
   }

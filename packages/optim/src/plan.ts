@@ -39,6 +39,7 @@ export class Plan {
     this.rows = rows;
   }
 
+  /** A table of all parameters, and totals. */
   toString(): string {
     const table = [["parameter", "role", "optimizer", "shape", "blocks", "scale"], ...this.rows.map(cells)];
     const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));

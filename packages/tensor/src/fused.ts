@@ -30,11 +30,13 @@ export interface FusedOp<P> {
   readonly name: string;
   /** Shape rule: throws ShapeError or DTypeError at the call. */
   readonly outputs: (inputs: readonly TensorSpec[], params: P) => readonly TensorSpec[];
+  /** The meaning, in plain ops. */
   readonly reference: (inputs: readonly Tensor[], params: P) => readonly Tensor[];
   /** Gradient of each input (undefined for none); defaults to the gradient of `reference`. */
   readonly vjp?: (context: FusedVjpContext<P>) => readonly (Tensor | undefined)[];
   /** Chooses a kernel for the given shapes, or undefined: then the reference runs. */
   readonly cpu?: (inputs: readonly TensorSpec[], params: P, device: Device) => CpuFusedKernel | undefined;
+  /** As `cpu`, for WebGPU devices. */
   readonly webgpu?: (inputs: readonly TensorSpec[], params: P, device: Device) => WebGpuFusedKernel | undefined;
 }
 

@@ -2,8 +2,9 @@
 
 export type { CpuFusedKernel, CpuOperand } from "./device/cpu/fused.ts";
 export { setDefaultDevice } from "./device/current.ts";
-export type { Device, DeviceMemory, DeviceStats } from "./device/device.ts";
+export type { Device, DeviceMemory, DeviceStats, Traits } from "./device/device.ts";
 export type { WebGpuFusedKernel, WgslOperand } from "./device/webgpu/fused.ts";
+export type { ElementWiseVariant, MatmulVariant, ReduceVariant, Variants } from "./device/webgpu/program.ts";
 export type { DType, Precision, TypedArray } from "./dtype.ts";
 export {
   DeviceError,
@@ -143,6 +144,6 @@ export {
   saveSafetensors,
   writeSafetensors,
 } from "./safetensors.ts";
-export { type Expr, type ScalarOp, scalar } from "./scalar.ts";
+export { type Expr, type Operand, type ScalarOp, scalar } from "./scalar.ts";
 export type { Shape } from "./shape.ts";
 export { type NestedArray, Tensor } from "./tensor.ts";

@@ -9,6 +9,7 @@ import type { Expr } from "./scalar.ts";
 import { exprKey } from "./scalar.ts";
 import type { Shape } from "./shape.ts";
 
+/** How a reduction combines elements. */
 export type ReduceKind = "sum" | "max" | "min" | "argmax";
 
 /**
@@ -43,6 +44,7 @@ export type Kind =
   | { readonly kind: "variable" }
   | { readonly kind: "stop" };
 
+/** Names of the kinds. */
 export type KindName = Kind["kind"];
 
 /** A value in the graph. `kind` and `inputs` change once, when the node is realised. */

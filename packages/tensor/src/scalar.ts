@@ -271,7 +271,8 @@ function make(op: ScalarOp, args: readonly Expr[]): Expr {
   return { op, dtype, args };
 }
 
-type Operand = Expr | number;
+/** An expression, or a number that takes the type of the expressions beside it. */
+export type Operand = Expr | number;
 /** Literals are weak: they take the type of the other operand. */
 function lift(operands: readonly Operand[]): Expr[] {
   const typed = operands.find((o) => typeof o !== "number");
@@ -284,18 +285,25 @@ const isConst = (e: Expr, value?: number): boolean =>
 
 /** Builders of scalar expressions, with the simplifications that keep derivatives short. */
 export const scalar = {
+  /** A literal of the given type. */
   constant: (value: number, dtype: DType): Expr => ({ op: "const", dtype, args: [], value }),
+  /** A literal of the type of another expression. */
   like: (e: Expr, value: number): Expr => scalar.constant(value, e.dtype),
+  /** The element of input `index`. */
   arg: (index: number, dtype: DType): Expr => ({ op: "arg", dtype, args: [], index }),
+  /** Any scalar operation by its name. */
   apply: (op: ScalarOp, ...operands: Operand[]): Expr => make(op, lift(operands)),
+  /** `x + y` */
   add: (x: Operand, y: Operand): Expr => {
     const [a, b] = lift([x, y]) as [Expr, Expr];
     return isConst(a, 0) ? b : isConst(b, 0) ? a : make("add", [a, b]);
   },
+  /** `x - y` */
   sub: (x: Operand, y: Operand): Expr => {
     const [a, b] = lift([x, y]) as [Expr, Expr];
     return isConst(b, 0) ? a : make("sub", [a, b]);
   },
+  /** `x * y` */
   mul: (x: Operand, y: Operand): Expr => {
     const [a, b] = lift([x, y]) as [Expr, Expr];
     if (isConst(a, 1)) return b;
@@ -304,10 +312,12 @@ export const scalar = {
     if (isConst(b, -1) && a.dtype === "f32") return scalar.neg(a);
     return make("mul", [a, b]);
   },
+  /** `x / y` */
   div: (x: Operand, y: Operand): Expr => {
     const [a, b] = lift([x, y]) as [Expr, Expr];
     return isConst(b, 1) ? a : make("div", [a, b]);
   },
+  /** `x ** y`; small literal exponents become products. */
   pow: (x: Operand, y: Operand): Expr => {
     const [a, b] = lift([x, y]) as [Expr, Expr];
     if (isConst(b, 1)) return a;
@@ -318,30 +328,54 @@ export const scalar = {
     if (isConst(b, -1)) return make("div", [scalar.like(a, 1), a]);
     return make("pow", [a, b]);
   },
+  /** `-a` */
   neg: (a: Expr): Expr =>
     a.op === "neg" ? a.args[0]! : isConst(a) && a.dtype === "f32" ? scalar.like(a, -a.value!) : make("neg", [a]),
+  /** `c ? x : y` */
   select: (c: Expr, x: Operand, y: Operand): Expr => make("select", [c, ...lift([x, y])]),
+  /** The smaller; NaN wins. */
   min: (x: Operand, y: Operand): Expr => make("min", lift([x, y])),
+  /** The larger; NaN wins. */
   max: (x: Operand, y: Operand): Expr => make("max", lift([x, y])),
+  /** `x <= y` */
   le: (x: Operand, y: Operand): Expr => make("le", lift([x, y])),
+  /** `x < y` */
   lt: (x: Operand, y: Operand): Expr => make("lt", lift([x, y])),
+  /** `x >= y` */
   ge: (x: Operand, y: Operand): Expr => make("ge", lift([x, y])),
+  /** `x > y` */
   gt: (x: Operand, y: Operand): Expr => make("gt", lift([x, y])),
+  /** `x == y` */
   eq: (x: Operand, y: Operand): Expr => make("eq", lift([x, y])),
+  /** `!a` */
   not: (a: Expr): Expr => make("not", [a]),
+  /** `a && b` */
   and: (a: Expr, b: Expr): Expr => make("and", [a, b]),
+  /** `|a|` */
   abs: (a: Expr): Expr => make("abs", [a]),
+  /** -1, 0 or 1. */
   sign: (a: Expr): Expr => make("sign", [a]),
+  /** Towards zero. */
   trunc: (a: Expr): Expr => make("trunc", [a]),
+  /** `e ** a` */
   exp: (a: Expr): Expr => make("exp", [a]),
+  /** Natural logarithm. */
   log: (a: Expr): Expr => make("log", [a]),
+  /** Square root. */
   sqrt: (a: Expr): Expr => make("sqrt", [a]),
+  /** `1 / sqrt(a)` */
   rsqrt: (a: Expr): Expr => make("rsqrt", [a]),
+  /** Sine of radians. */
   sin: (a: Expr): Expr => make("sin", [a]),
+  /** Cosine of radians. */
   cos: (a: Expr): Expr => make("cos", [a]),
+  /** Hyperbolic tangent. */
   tanh: (a: Expr): Expr => make("tanh", [a]),
+  /** `1 / (1 + exp(-a))` */
   sigmoid: (a: Expr): Expr => make("sigmoid", [a]),
+  /** Error function. */
   erf: (a: Expr): Expr => make("erf", [a]),
+  /** Conversion to another type. */
   cast: (a: Expr, dtype: DType): Expr => {
     if (a.dtype === dtype) return a;
     return make(dtype === "f32" ? "toF32" : dtype === "i32" ? "toI32" : dtype === "u32" ? "toU32" : "toBool", [a]);

@@ -34,6 +34,7 @@ export class Tensor {
     return this.node.shape;
   }
 
+  /** Element type. */
   get dtype(): DType {
     return this.node.dtype;
   }
@@ -86,10 +87,12 @@ export class Tensor {
     hooks.dispose(this);
   }
 
+  /** `dispose`, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
 
+  /** Dtype and shape, as in `Tensor(f32[2, 3])`. */
   toString(): string {
     return `Tensor(${this.dtype}${formatShape(this.shape)})`;
   }

@@ -25,6 +25,7 @@ export interface SchedulerSettings {
   readonly maxBindings?: number;
 }
 
+/** The settings that `compile` starts from. */
 export const defaultSettings: SchedulerSettings = { fuse: true, merge: true, recomputeLimit: 4, reuse: true };
 
 // Values that a joined kernel may compute for a point: bounds the length of its code.

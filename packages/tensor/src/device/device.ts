@@ -54,7 +54,9 @@ export interface Device {
   /** True where a GPU is emulated on the CPU (SwiftShader, lavapipe). */
   readonly software: boolean;
   readonly traits: Traits;
+  /** Bytes in use now and at most. */
   memory(): DeviceMemory;
+  /** Counters since the device was connected. */
   stats(): DeviceStats;
 
   /** @internal Uninitialised memory for `size` elements. */

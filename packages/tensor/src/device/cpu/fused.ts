@@ -15,5 +15,6 @@ export interface CpuOperand {
  */
 export interface CpuFusedKernel {
   readonly contiguous?: boolean;
+  /** Computes the outputs from the inputs. */
   readonly run: (inputs: readonly CpuOperand[], outputs: readonly CpuOperand[]) => void;
 }

@@ -18,6 +18,7 @@ export interface WebGpuFusedKernel {
   readonly contiguous?: boolean;
   /** Scratch buffers of this many f32 elements each, bound after the outputs as `scratch0`, ... */
   readonly scratch?: readonly number[];
+  /** The module without its storage declarations. */
   readonly wgsl: (
     inputs: readonly WgslOperand[],
     outputs: readonly WgslOperand[],
