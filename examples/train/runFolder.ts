@@ -1,6 +1,6 @@
 // runFolder.ts: the folder that a run leaves behind.
-import { appendFileSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { appendFileSync, existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { type FinalMetrics, metricsLine, type StepMetrics } from "./metrics.ts";
 import { UsageError } from "./options.ts";
 
@@ -21,7 +21,7 @@ export interface RunFolder {
 export function openRunFolder(path: string): RunFolder {
   const metricsPath = join(path, "metrics.jsonl");
   try {
-    mkdirSync(path, { recursive: true });
+    makeFolder(path);
     writeFileSync(metricsPath, "");
   } catch (error) {
     throw new UsageError(`--out: cannot write to ${path}: ${(error as Error).message}`);
@@ -35,4 +35,11 @@ export function openRunFolder(path: string): RunFolder {
       renameSync(temporary, join(path, name));
     },
   };
+}
+
+/** A folder and those above it, one at a time: Node's recursive mkdir never returns where mkdir answers ENOENT, as under /proc. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return;
+  makeFolder(dirname(path));
+  mkdirSync(path);
 }
