@@ -1,8 +1,13 @@
 // @mc/nn: layers as `init` and `apply` over plain parameter trees, and transformers that describe themselves as data.
 export { type AttentionOptions, type AttentionResult, attention, maxLogitOf } from "./attention/attention.ts";
+export {
+  type LatentAttentionOptions,
+  type LatentAttentionParams,
+  latentAttention,
+} from "./attention/latentAttention.ts";
 export type { AttentionHead, AttentionLayout, RowRange } from "./attention/layout.ts";
 export {
-  type SelfAttention,
+  type AttentionLayer,
   type SelfAttentionOptions,
   type SelfAttentionParams,
   type SelfAttentionResult,
@@ -12,8 +17,14 @@ export {
 export {
   type AttentionConfig,
   type FeedForwardConfig,
+  type HeadAttentionConfig,
+  type LatentAttentionConfig,
+  type MlpConfig,
+  type MoeConfig,
   type NormConfig,
   type PositionsConfig,
+  type ResolvedHeadAttention,
+  type ResolvedLatentAttention,
   type ResolvedTransformerConfig,
   resolveConfig,
   type TransformerConfig,
@@ -36,6 +47,7 @@ export { type Block, joinRoles, type Layer, type RoleSpec, type Roles } from "./
 export { type LinearOptions, type LinearParams, linear } from "./linear.ts";
 export { type LayerNormOptions, layerNorm, type NormParams, type RmsNormOptions, rmsNorm } from "./norm.ts";
 export { type RopeOptions, rope } from "./rope.ts";
+export type { LinearScaling, Llama3Scaling, RopeScaling, YarnScaling } from "./ropeScaling.ts";
 export { randomNumbers, type SamplingOptions, sampleToken } from "./sampling.ts";
 export {
   type ApplyOptions,

@@ -14,6 +14,7 @@ import {
   ValueError,
 } from "@mc/tensor";
 import { formatShape } from "./check.ts";
+import { type RopeScaling, ropeFrequencies, ropeMagnitude } from "./ropeScaling.ts";
 
 /** How rotary embedding turns pairs of features. */
 export interface RopeOptions {
@@ -21,6 +22,8 @@ export interface RopeOptions {
   readonly theta?: number;
   /** Which features form pair i: "half" (Llama): i and i + D/2, the default; "interleaved" (GPT-J): 2i and 2i + 1. */
   readonly pairing?: "half" | "interleaved";
+  /** How the wavelengths are stretched, and with YaRN the vectors; default null. */
+  readonly scaling?: RopeScaling | null;
   /**
    * Position of each token, i32 [B, T]; default 0, 1, ..., T-1 in every row.
    * Positions outside [0, maxPositions) give NaN.
@@ -42,7 +45,7 @@ export interface RopeOptions {
  */
 export function rope(
   x: Tensor,
-  { theta = 10000, pairing = "half", positions, maxPositions, sequenceAxis = -2 }: RopeOptions = {},
+  { theta = 10000, pairing = "half", scaling = null, positions, maxPositions, sequenceAxis = -2 }: RopeOptions = {},
 ): Tensor {
   const size = x.shape.at(-1)!;
   if (size % 2 !== 0)
@@ -54,7 +57,13 @@ export function rope(
       `rope: positions must be ${formatShape([x.shape[0]!, length])}, got ${formatShape(positions.shape)}`,
     );
   }
-  const table = ropeTable(x.device, { theta, pairing, size, length: positions ? (maxPositions ?? length) : length });
+  const table = ropeTable(x.device, {
+    theta,
+    pairing,
+    scaling,
+    size,
+    length: positions ? (maxPositions ?? length) : length,
+  });
   // [T, D] or [B, T, D], with ones for the axes between tokens and features
   const align = (t: Tensor): Tensor => {
     let out = positions ? take(t, positions) : t;
@@ -84,6 +93,7 @@ interface Table {
 interface TableKey {
   readonly theta: number;
   readonly pairing: "half" | "interleaved";
+  readonly scaling: RopeScaling | null;
   readonly size: number;
   readonly length: number;
 }
@@ -91,32 +101,35 @@ interface TableKey {
 const tables = new WeakMap<Device, Map<string, Table>>();
 
 /** Tables are computed in float64 on the host, once: GPUs promise an absolute error of only 2^-11 for sine and cosine. */
-function ropeTable(device: Device, { theta, pairing, size, length }: TableKey): Table {
+function ropeTable(device: Device, key: TableKey): Table {
   let known = tables.get(device);
   if (!known) {
     known = new Map();
     tables.set(device, known);
   }
-  const name = `${theta} ${pairing} ${size}`;
+  const { length, ...rest } = key;
+  const name = JSON.stringify(rest);
   let table = known.get(name);
   if (!table || table.cos.shape[0]! < length) {
-    table = makeTable(device, { theta, pairing, size, length });
+    table = makeTable(device, key);
     known.set(name, table);
   }
   return { cos: sliceAxis(table.cos, 0, 0, length), sin: sliceAxis(table.sin, 0, 0, length) };
 }
 
-function makeTable(device: Device, { theta, pairing, size, length }: TableKey): Table {
+function makeTable(device: Device, { theta, pairing, scaling, size, length }: TableKey): Table {
+  const frequencies = ropeFrequencies(size, theta, scaling);
+  const magnitude = ropeMagnitude(scaling);
   const cos = new Float64Array(length * size);
   const sin = new Float64Array(length * size);
   for (let position = 0; position < length; position++) {
     for (let i = 0; i < size / 2; i++) {
-      const angle = position * theta ** ((-2 * i) / size);
+      const angle = position * frequencies[i]!;
       const [a, b] = pairing === "half" ? [i, i + size / 2] : [2 * i, 2 * i + 1];
-      cos[position * size + a] = Math.cos(angle);
-      cos[position * size + b] = Math.cos(angle);
-      sin[position * size + a] = -Math.sin(angle);
-      sin[position * size + b] = Math.sin(angle);
+      cos[position * size + a] = magnitude * Math.cos(angle);
+      cos[position * size + b] = magnitude * Math.cos(angle);
+      sin[position * size + a] = -magnitude * Math.sin(angle);
+      sin[position * size + b] = magnitude * Math.sin(angle);
     }
   }
   const shape = [length, size];

@@ -255,7 +255,7 @@ describe("transformer", () => {
     const model = transformer(gpt);
     const params = model.init(key(1));
     expect(() => model.apply(params, ids([text(13)]))).toThrow(
-      "transformer: the model has learned positions for 12 tokens, got a sequence of 13",
+      "transformer: the model has 12 positions, got a sequence of 13 tokens",
     );
     expect(() => model.apply(params, tensor([1, 2], { dtype: "i32" }))).toThrow(
       "transformer: inputIds must be [B, T], got shape [2]",

@@ -1,7 +1,13 @@
 // transformer.ts: a decoder-only, pre-norm transformer as one value: initial parameters, logits, loss, and what the parameters are.
 import { add, DTypeError, foldIn, ShapeError, sliceAxis, type Tensor, take, ValueError } from "@mc/tensor";
+import { type LatentAttentionParams, latentAttention } from "./attention/latentAttention.ts";
 import type { AttentionLayout } from "./attention/layout.ts";
-import { type SelfAttentionParams, selfAttention, type TokenInfo } from "./attention/selfAttention.ts";
+import {
+  type AttentionLayer,
+  type SelfAttentionParams,
+  selfAttention,
+  type TokenInfo,
+} from "./attention/selfAttention.ts";
 import { formatShape } from "./check.ts";
 import { type ResolvedTransformerConfig, resolveConfig, type TransformerConfig } from "./config.ts";
 import { crossEntropy } from "./crossEntropy.ts";
@@ -15,7 +21,7 @@ import { layerNorm, type NormParams, rmsNorm } from "./norm.ts";
 /** Parameters of one layer. */
 export type TransformerLayerParams = {
   attentionNorm: NormParams;
-  attention: SelfAttentionParams;
+  attention: SelfAttentionParams | LatentAttentionParams;
   feedForwardNorm: NormParams;
   feedForward: SwigluParams | GeluParams;
 };
@@ -106,7 +112,7 @@ export function transformer(config: TransformerConfig): Transformer {
     positions.kind === "learned"
       ? embedding({ numEmbeddings: positions.maxPositions!, features: hiddenSize, std: initStd })
       : undefined;
-  const layer = transformerLayer(resolved);
+  const layers = Array.from({ length: numLayers }, (_, i) => transformerLayer(resolved, i));
   const norm = makeNorm(normConfig, hiddenSize);
   const head = tiedHead
     ? undefined
@@ -122,7 +128,7 @@ export function transformer(config: TransformerConfig): Transformer {
     const maxLogits: Tensor[] = [];
     params.layers.forEach((layerParams, i) => {
       hidden.push(x);
-      const result = layer.apply(layerParams, x, { ...info, key: key && rate > 0 ? foldIn(key, i) : undefined });
+      const result = layers[i]!.apply(layerParams, x, { ...info, key: key && rate > 0 ? foldIn(key, i) : undefined });
       x = result.output;
       maxLogits.push(result.maxLogit);
     });
@@ -136,7 +142,7 @@ export function transformer(config: TransformerConfig): Transformer {
     init: (key) => ({
       embedding: table.init(foldIn(key, 0)),
       ...(places && { positions: places.init(foldIn(key, 1)) }),
-      layers: Array.from({ length: numLayers }, (_, i) => layer.init(foldIn(foldIn(key, 2), i))),
+      layers: layers.map((layer, i) => layer.init(foldIn(foldIn(key, 2), i))),
       norm: norm.init(key),
       ...(head && { head: head.init(foldIn(key, 3)) }),
     }),
@@ -149,11 +155,11 @@ export function transformer(config: TransformerConfig): Transformer {
     roles: joinRoles({
       embedding: table.roles,
       ...(places && { positions: places.roles }),
-      ...Object.fromEntries(Array.from({ length: numLayers }, (_, i) => [`layers.${i}`, layer.roles])),
+      ...Object.fromEntries(layers.map((layer, i) => [`layers.${i}`, layer.roles])),
       norm: norm.roles,
       ...(head && { head: head.roles }),
     }),
-    attentionLayout: Array.from({ length: numLayers }, (_, i) => layer.layout(`layers.${i}`, i)),
+    attentionLayout: layers.map((layer, i) => layer.layout(`layers.${i}`, i)),
   };
 }
 
@@ -167,26 +173,12 @@ interface TransformerLayer
   layout(path: string, layer: number): AttentionLayout;
 }
 
-function transformerLayer(config: ResolvedTransformerConfig): TransformerLayer {
-  const { hiddenSize, numLayers, norm, positions, dropout: rate, initStd, muonBlocks } = config;
-  const std = { std: initStd, outputStd: initStd / Math.sqrt(2 * numLayers) };
+function transformerLayer(config: ResolvedTransformerConfig, index: number): TransformerLayer {
+  const { hiddenSize, norm, dropout: rate } = config;
   const attentionNorm = makeNorm(norm, hiddenSize);
-  const { kind: _, maxPositions, ...rotation } = positions;
-  const rope =
-    positions.kind === "rope" ? { ...rotation, ...(maxPositions !== undefined && { maxPositions }) } : undefined;
-  const attention = selfAttention({
-    features: hiddenSize,
-    ...config.attention,
-    normEps: norm.eps,
-    muonBlocks,
-    ...(rope && { rope }),
-    ...std,
-  });
+  const attention = makeAttention(config);
   const feedForwardNorm = makeNorm(norm, hiddenSize);
-  const { kind, approximate, ...mlpSizes } = config.feedForward;
-  const mlpOptions = { features: hiddenSize, ...mlpSizes, ...std };
-  const feedForward = kind === "swiglu" ? swigluMlp(mlpOptions) : geluMlp({ ...mlpOptions, approximate });
-  const applyMlp = feedForward.apply as (params: SwigluParams | GeluParams, x: Tensor) => Tensor;
+  const feedForward = makeFeedForward(config, index);
   return {
     init: (key) => ({
       attentionNorm: attentionNorm.init(key),
@@ -198,7 +190,7 @@ function transformerLayer(config: ResolvedTransformerConfig): TransformerLayer {
       const drop = (y: Tensor, place: number): Tensor => (key ? dropout(foldIn(key, place), y, rate) : y);
       const attended = attention.apply(params.attention, attentionNorm.apply(params.attentionNorm, x), info);
       const middle = add(x, drop(attended.output, 0));
-      const fed = applyMlp(params.feedForward, feedForwardNorm.apply(params.feedForwardNorm, middle));
+      const fed = feedForward.apply(params.feedForward, feedForwardNorm.apply(params.feedForwardNorm, middle));
       return { output: add(middle, drop(fed, 1)), maxLogit: attended.maxLogit };
     },
     roles: joinRoles({
@@ -209,6 +201,47 @@ function transformerLayer(config: ResolvedTransformerConfig): TransformerLayer {
     }),
     layout: (path, index) => attention.layout(`${path}.attention`, index),
   };
+}
+
+/** Standard deviations of initial weights, the second for those that write into the residual stream. */
+const initialStd = ({ initStd, numLayers }: ResolvedTransformerConfig) => ({
+  std: initStd,
+  outputStd: initStd / Math.sqrt(2 * numLayers),
+});
+
+function makeAttention(config: ResolvedTransformerConfig): AttentionLayer<SelfAttentionParams | LatentAttentionParams> {
+  const { hiddenSize, attention, norm, positions, muonBlocks } = config;
+  const { kind, maxPositions, ...rotation } = positions;
+  const shared = {
+    features: hiddenSize,
+    muonBlocks,
+    ...(kind === "rope" && { rope: { ...rotation, ...(maxPositions !== undefined && { maxPositions }) } }),
+    ...initialStd(config),
+  };
+  const layer =
+    attention.kind === "mla"
+      ? latentAttention({ ...attention, ...shared })
+      : selfAttention({ ...attention, ...shared, normEps: norm.eps });
+  return layer as AttentionLayer<SelfAttentionParams | LatentAttentionParams>;
+}
+
+function makeFeedForward(
+  config: ResolvedTransformerConfig,
+  index: number,
+): Layer<SwigluParams | GeluParams, [x: Tensor], Tensor> {
+  const { hiddenSize, feedForward } = config;
+  const shared = { features: hiddenSize, ...initialStd(config) };
+  if (feedForward.kind === "moe") {
+    if (index >= feedForward.numDenseLayers) throw new ValueError("transformer: mixture of experts is not built yet");
+    return swigluMlp({ ...shared, intermediateSize: feedForward.denseIntermediateSize }) as Layer<
+      SwigluParams | GeluParams,
+      [x: Tensor],
+      Tensor
+    >;
+  }
+  const { kind, approximate, ...sizes } = feedForward;
+  const layer = kind === "swiglu" ? swigluMlp({ ...shared, ...sizes }) : geluMlp({ ...shared, ...sizes, approximate });
+  return layer as Layer<SwigluParams | GeluParams, [x: Tensor], Tensor>;
 }
 
 function makeNorm(
@@ -228,9 +261,10 @@ function checkTokens(inputIds: Tensor, { kind, maxPositions }: ResolvedTransform
     throw new ShapeError(`transformer: inputIds must be [B, T], got shape ${formatShape(inputIds.shape)}`);
   if (inputIds.dtype !== "i32") throw new DTypeError(`transformer: inputIds must be i32, got ${inputIds.dtype}`);
   const tokens = inputIds.shape[1]!;
-  if (kind === "learned" && tokens > maxPositions!) {
+  if (maxPositions !== undefined && tokens > maxPositions) {
+    const cure = kind === "learned" ? "cut it or train more positions" : "cut it, or raise positions.maxPositions";
     throw new ValueError(
-      `transformer: the model has learned positions for ${maxPositions} tokens, got a sequence of ${tokens}; cut it or train more positions`,
+      `transformer: the model has ${maxPositions} positions, got a sequence of ${tokens} tokens; ${cure}`,
     );
   }
 }

@@ -37,7 +37,7 @@ export interface SelfAttentionOptions {
   /** Of the QK-norm; default 1e-6. */
   readonly normEps?: number;
   /** Rotary positions; absent: none. */
-  readonly rope?: Pick<RopeOptions, "theta" | "pairing" | "maxPositions">;
+  readonly rope?: Pick<RopeOptions, "theta" | "pairing" | "scaling" | "maxPositions">;
   /** What Muon orthogonalises: "matrix", each of q, k and v whole (default), or "head", the rows of each of their heads. */
   readonly muonBlocks?: "matrix" | "head";
   /** Standard deviation of the initial q, k and v weights; default `1 / sqrt(D)`. */
@@ -62,8 +62,8 @@ export interface SelfAttentionResult {
   readonly maxLogit: Tensor;
 }
 
-/** A `selfAttention` layer, which also knows the rows of each head. */
-export interface SelfAttention extends Layer<SelfAttentionParams, [x: Tensor, info?: TokenInfo], SelfAttentionResult> {
+/** A layer of attention, which also knows the rows of each head. */
+export interface AttentionLayer<Params> extends Layer<Params, [x: Tensor, info?: TokenInfo], SelfAttentionResult> {
   /** Description for QK-Clip, for parameters kept at `path` and maxima at index `layer`. */
   layout(path: string, layer: number): AttentionLayout;
 }
@@ -76,7 +76,7 @@ export interface SelfAttention extends Layer<SelfAttentionParams, [x: Tensor, in
  * const layer = selfAttention({ features: 8, numHeads: 2, rope: {} });
  * const { output, maxLogit } = layer.apply(layer.init(key(1)), ones([1, 5, 8])); // shapes [1, 5, 8] and [2]
  */
-export function selfAttention(options: SelfAttentionOptions): SelfAttention {
+export function selfAttention(options: SelfAttentionOptions): AttentionLayer<SelfAttentionParams> {
   const {
     features,
     numHeads,

@@ -22,6 +22,7 @@ import {
   sharedTestDevice,
 } from "@mc/testing";
 import { beforeAll, describe, expect, test } from "vitest";
+import type { SelfAttentionParams } from "../attention/selfAttention.ts";
 import { transformer } from "../transformer.ts";
 import type { HuggingFaceConfig } from "./fields.ts";
 import { fromHuggingFace, toHuggingFace } from "./huggingFace.ts";
@@ -138,7 +139,7 @@ describe("fromHuggingFace", () => {
     const { model, params } = fromHuggingFace(config, all);
     expect(params).not.toHaveProperty("head");
     expect(Object.keys(toHuggingFace(config, params)).sort()).toEqual(Object.keys(all).sort());
-    const bias = params.layers[0]!.attention.qkv.bias!;
+    const bias = (params.layers[0]!.attention as SelfAttentionParams).qkv.bias!;
     await expect(sliceAxis(bias, 0, 32, 48)).toBeAllClose(all["model.layers.0.self_attn.k_proj.bias"]!);
     expect(model.attentionLayout[0]!.heads[3]!.key.map((r) => r.path)).toEqual([
       "layers.0.attention.qkv.weight",

@@ -1,6 +1,11 @@
 // huggingFace/llama.ts: LlamaForCausalLM: its config.json and its weights.
 import { ValueError } from "@mc/tensor";
-import { type ResolvedTransformerConfig, resolveConfig } from "../config.ts";
+import {
+  type MlpConfig,
+  type ResolvedHeadAttention,
+  type ResolvedTransformerConfig,
+  resolveConfig,
+} from "../config.ts";
 import { fieldsOf, type HuggingFaceConfig } from "./fields.ts";
 import type { WeightPart, WeightSource } from "./weights.ts";
 
@@ -51,8 +56,9 @@ function ropeTheta(json: HuggingFaceConfig): number {
 
 /** Where each of our parameters comes from. */
 export function llamaWeights(config: ResolvedTransformerConfig): WeightSource[] {
-  const { vocabSize, hiddenSize, numLayers, attention, feedForward, tiedHead } = config;
-  const { numHeads, numKeyValueHeads, headDim, bias } = attention;
+  const { vocabSize, hiddenSize, numLayers, tiedHead } = config;
+  const { numHeads, numKeyValueHeads, headDim, bias } = config.attention as ResolvedHeadAttention;
+  const feedForward = config.feedForward as Required<MlpConfig>;
   const width = { q: numHeads * headDim, kv: numKeyValueHeads * headDim, inner: feedForward.intermediateSize };
   const source = (path: string, ...parts: WeightPart[]): WeightSource => ({ path, parts });
   const vector = (path: string, name: string): WeightSource => source(path, { name, shape: [hiddenSize] });

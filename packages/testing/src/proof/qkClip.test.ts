@@ -1,7 +1,10 @@
 // QK-Clip is exact for a layer given that layer's input: fed the same recorded input, every head's largest logit becomes
 // min(S, tau), and heads that were below tau are not touched.
 import {
+  type AttentionLayer,
+  latentAttention,
   layerNorm,
+  resolveConfig,
   rmsNorm,
   type SelfAttentionParams,
   selfAttention,
@@ -41,6 +44,21 @@ const models: Record<string, TransformerConfig> = {
     positions: { kind: "learned", maxPositions: 32 },
     initStd: 0.35,
   },
+  "latent attention with compressed queries": {
+    vocabSize: 40,
+    hiddenSize: 32,
+    numLayers: 3,
+    attention: { kind: "mla", numHeads: 4, queryRank: 24, keyValueRank: 16, valueHeadDim: 6 },
+    positions: { scaling: { kind: "yarn", factor: 4, originalMaxPositions: 8, mscale: 0.8, mscaleAllDim: 1 } },
+    initStd: 0.3,
+  },
+  "latent attention without query compression": {
+    vocabSize: 40,
+    hiddenSize: 32,
+    numLayers: 2,
+    attention: { kind: "mla", numHeads: 4, keyValueRank: 16, nopeHeadDim: 6, ropeHeadDim: 4 },
+    initStd: 0.3,
+  },
 };
 
 /** Largest logits of every layer, each fed the recorded input of that layer. */
@@ -49,23 +67,18 @@ async function maximaOn(
   params: TransformerParams,
   hidden: readonly Tensor[],
 ): Promise<number[][]> {
-  const rotary = config.positions?.kind !== "learned";
-  const norm =
-    config.norm?.kind === "layernorm"
-      ? layerNorm({ features: config.hiddenSize })
-      : rmsNorm({ features: config.hiddenSize });
-  const bias = config.attention.bias === true;
-  const layer = selfAttention({
-    features: config.hiddenSize,
-    ...config.attention,
-    bias: { qkv: bias, output: bias },
-    ...(rotary && { rope: {} }),
-  });
+  const { attention, norm: normConfig, positions, hiddenSize: features } = resolveConfig(config);
+  const norm = normConfig.kind === "layernorm" ? layerNorm({ features }) : rmsNorm({ features });
+  const { kind, maxPositions: _, ...rotation } = positions;
+  const shared = { features, ...(kind === "rope" && { rope: rotation }) };
+  const layer =
+    attention.kind === "mla"
+      ? latentAttention({ ...attention, ...shared })
+      : selfAttention({ ...attention, ...shared });
+  const apply = layer.apply as AttentionLayer<unknown>["apply"];
   return Promise.all(
     params.layers.map(async (p, i) =>
-      Array.from(
-        await layer.apply(p.attention as SelfAttentionParams, norm.apply(p.attentionNorm, hidden[i]!)).maxLogit.data(),
-      ),
+      Array.from(await apply(p.attention, norm.apply(p.attentionNorm, hidden[i]!)).maxLogit.data()),
     ),
   );
 }
@@ -87,9 +100,10 @@ async function check(config: TransformerConfig, on: Device, tolerance: number): 
   // biases are born zero: give them something to clip
   const params = treeMap((x: Tensor) => x, await realise(model.init(key(5, { device: on }))));
   for (const layer of params.layers) {
-    const bias = (layer.attention as SelfAttentionParams).qkv.bias;
-    if (bias)
-      layer.attention.qkv.bias = tensor(
+    const { qkv } = layer.attention as Partial<SelfAttentionParams>;
+    const bias = qkv?.bias;
+    if (qkv && bias)
+      qkv.bias = tensor(
         Float32Array.from({ length: bias.size }, (_, i) => Math.sin(i) / 2),
         { device: on },
       );
@@ -134,7 +148,7 @@ async function check(config: TransformerConfig, on: Device, tolerance: number): 
   for (const layout of model.attentionLayout) {
     layout.heads.forEach((head, h) => {
       if (before[layout.layer]![h]! <= tau) return;
-      const ranges = [...head.query, ...(layout.kind === "gqa" ? [] : head.key)];
+      const ranges = [...head.query, ...(head.queryRotary ?? []), ...(layout.kind === "gqa" ? [] : head.key)];
       for (const { path, start, rows } of ranges)
         for (let r = start; r < start + rows; r++) mayChange.set(path, (mayChange.get(path) ?? new Set()).add(r));
     });
