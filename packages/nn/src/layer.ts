@@ -9,8 +9,8 @@ export interface Block {
 
 /** What a parameter is for; optimizers route by this and never by name or rank. */
 export interface RoleSpec {
-  /** `matrix`: a hidden weight [out, in]; `experts`: a stack of them; the others are what they say. */
-  readonly role: "matrix" | "experts" | "embedding" | "head" | "norm" | "bias" | "router";
+  /** `matrix`: a hidden weight [out, in]; `experts`: a stack of them; `buffer`: kept, not trained; the others are what they say. */
+  readonly role: "matrix" | "experts" | "embedding" | "head" | "norm" | "bias" | "router" | "buffer";
   /** Logical matrices inside the weight, along its rows; absent: the whole weight is one. */
   readonly blocks?: readonly Block[];
 }

@@ -3,15 +3,23 @@ import { addDecayedWeights } from "./addDecayedWeights.ts";
 import { chain } from "./chain.ts";
 import type { LearningRate } from "./learningRate.ts";
 import { optimizer } from "./optimizer.ts";
+import { partition } from "./partition.ts";
+import { type Roles, trainedRoles } from "./roles.ts";
 import { type ScaleByAdamOptions, scaleByAdam } from "./scaleByAdam.ts";
 import { scaleByLearningRate } from "./scaleByLearningRate.ts";
 import type { Optimizer, Transform } from "./types.ts";
 
-/** Options of `adamw`: those of `scaleByAdam` and two more. */
+/** Options of `adamwTransform`: those of `scaleByAdam` and two more. */
 export interface AdamwOptions extends ScaleByAdamOptions {
   readonly learningRate: LearningRate;
   /** Default 0.01. */
   readonly weightDecay?: number;
+}
+
+/** Options of `adamw`. */
+export interface AdamwOptimizerOptions extends AdamwOptions {
+  /** Role of every parameter, usually `model.roles`: needed where a model has buffers, which stay as they are. */
+  readonly roles?: Roles;
 }
 
 /**
@@ -26,7 +34,10 @@ export interface AdamwOptions extends ScaleByAdamOptions {
  * await params.w.toArray(); // [0.9, 1.1]
  * @see Loshchilov and Hutter, arXiv 1711.05101
  */
-export const adamw = (options: AdamwOptions): Optimizer => optimizer("adamw", adamwTransform(options));
+export function adamw({ roles, ...options }: AdamwOptimizerOptions): Optimizer {
+  const transform = adamwTransform(options);
+  return optimizer("adamw", roles ? partition(roles, { adamw: { roles: trainedRoles, transform } }) : transform);
+}
 
 /** `adamw` as a transform, for `partition`. */
 export function adamwTransform({ learningRate, weightDecay = 0.01, ...adam }: AdamwOptions): Transform {

@@ -2,7 +2,7 @@
 
 // recipes
 
-export { type AdamwOptions, adamw } from "./adamw.ts";
+export { type AdamwOptimizerOptions, type AdamwOptions, adamw } from "./adamw.ts";
 export { type MuonOptions, muon } from "./muon.ts";
 export { type MuonClipInfo, type MuonClipMetrics, type MuonClipOptions, muonClip } from "./muonClip.ts";
 export { type SgdOptions, sgd } from "./sgd.ts";

@@ -6,7 +6,7 @@ import { chain } from "./chain.ts";
 import type { LearningRate } from "./learningRate.ts";
 import { optimizer } from "./optimizer.ts";
 import { partition } from "./partition.ts";
-import { type Role, type Roles, roleNames } from "./roles.ts";
+import { type Role, type Roles, trainedRoles } from "./roles.ts";
 import { scaleByLearningRate } from "./scaleByLearningRate.ts";
 import { type ScaleByMuonOptions, scaleByMuon } from "./scaleByMuon.ts";
 import type { Optimizer, Transform } from "./types.ts";
@@ -50,13 +50,13 @@ export function muonTransform(options: MuonOptions): Transform {
     scaleByLearningRate(learningRate),
   );
   if (roles === undefined) return onMatrices;
-  const stray = muonRoles.filter((role) => !roleNames.includes(role));
+  const stray = muonRoles.filter((role) => !trainedRoles.includes(role));
   if (stray.length > 0)
-    throw new ValueError(`muon: muonRoles must be among ${roleNames.join(", ")}, got ${stray.join(", ")}`);
+    throw new ValueError(`muon: muonRoles must be among ${trainedRoles.join(", ")}, got ${stray.join(", ")}`);
   return partition(roles, {
     muon: { roles: muonRoles, transform: onMatrices },
     adamw: {
-      roles: roleNames.filter((role) => !muonRoles.includes(role)),
+      roles: trainedRoles.filter((role) => !muonRoles.includes(role)),
       transform: adamwTransform({ learningRate, weightDecay, b2: 0.95, ...adamw }),
     },
   });

@@ -1,7 +1,10 @@
 import { type Tensor, tensor, treePaths, zeros } from "@mc/tensor";
 import { testDevice } from "@mc/testing";
 import { describe, expect, test } from "vitest";
+import { adamw } from "./adamw.ts";
 import { chain } from "./chain.ts";
+import { muon } from "./muon.ts";
+import { muonClip } from "./muonClip.ts";
 import { optimizer } from "./optimizer.ts";
 import { type Group, partition } from "./partition.ts";
 import type { Roles } from "./roles.ts";
@@ -34,6 +37,27 @@ describe("partition(roles, groups)", () => {
       ["w", "matrix", "fast"],
       ["b.0", "bias", "slow"],
     ]);
+  });
+
+  test("leaves buffers alone, without state, and so do the recipes that know roles", async () => {
+    const withBuffer: Roles = { ...roles, "b.0": { role: "buffer" } };
+    const layout = { layer: 0, kind: "mha", numHeads: 1, numKeyValueHeads: 1, qkNorm: false } as const;
+    const rows = [{ path: "w", start: 0, rows: 1 }];
+    const optimizers = [
+      optimizer("split", partition(withBuffer, { fast })),
+      adamw({ learningRate: 1, weightDecay: 0.5, roles: withBuffer }),
+      muon({ learningRate: 1, weightDecay: 0.5, roles: withBuffer }),
+      muonClip({ learningRate: 1, roles: withBuffer, attention: [{ ...layout, heads: [{ query: rows, key: [] }] }] }),
+    ];
+    for (const each of optimizers) {
+      const state = each.init(params);
+      expect(treePaths(state).filter(([path]) => path.endsWith("b.0"))).toEqual([]);
+      const extras = { maxLogits: [tensor([200])] };
+      const next = each.update({ w: tensor([[10, 20]]), b: [tensor([5])] }, state, params, extras);
+      await expect(next.params.b[0] as Tensor).toBeAllClose([3]);
+      expect(await next.params.w.toArray()).not.toEqual([[1, 2]]);
+      expect(each.plan(params).rows.map((row) => row.optimizer)[1]).toBe("none");
+    }
   });
 
   test("names parameters without a role, roles without a group, and roles in two groups", () => {

@@ -1,7 +1,7 @@
 // partition.ts: each role to its transform.
 import { type Tensor, treeMapWithPath, treePaths, ValueError } from "@mc/tensor";
 import { collect } from "./chain.ts";
-import { part } from "./paths.ts";
+import { part, zerosOf } from "./paths.ts";
 import type { Role, Roles } from "./roles.ts";
 import type { Description, Params, State, Transform } from "./types.ts";
 
@@ -11,12 +11,19 @@ export interface Group {
   readonly transform: Transform;
 }
 
+/** Leaves parameters as they are: what happens to buffers. */
+const keep: Transform = {
+  name: "keep",
+  init: () => ({}),
+  update: (updates) => ({ updates: zerosOf(updates), state: {} }),
+};
+
 /**
  * Sends the parameters of each role to one of several transforms. Each transform sees its own parameters only, by path.
- * State: that of each group under the group's name.
+ * Buffers stay as they are. State: that of each group under the group's name.
  *
  * @param roles the role of every parameter
- * @param groups transforms by name, with the roles that each takes
+ * @param given transforms by name, with the roles that each takes
  * @throws ValueError if a role is in two groups; at `init` and `update`, naming paths: if a parameter has no role, or its role
  * no group
  * @example
@@ -27,7 +34,8 @@ export interface Group {
  * });
  * const state = optimizer("split", split).init(params); // { step, muon: { ... }, adamw: { ... } }
  */
-export function partition(roles: Roles, groups: { readonly [name: string]: Group }): Transform {
+export function partition(roles: Roles, given: { readonly [name: string]: Group }): Transform {
+  const groups: { readonly [name: string]: Group } = { ...given, none: { roles: ["buffer"], transform: keep } };
   const groupOf = new Map<Role, string>();
   for (const [name, { roles: taken }] of Object.entries(groups)) {
     for (const role of taken) {

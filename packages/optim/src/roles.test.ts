@@ -66,7 +66,7 @@ describe("roles(params, patterns)", () => {
       'got nothing for router "layers.*.gate"',
     );
     expect(() => roles(params, { ...patterns, hed: "head" } as RolePatterns)).toThrow(
-      "a role must be one of matrix, experts, embedding, head, norm, bias, router, got hed",
+      "a role must be one of matrix, experts, embedding, head, norm, bias, router, buffer, got hed",
     );
     expect(() => roles(params, { ...patterns, matrix: [{ path: "layers.*.wqkv", blocks: 5 }, "layers.*.wo"] })).toThrow(
       "must divide into 5 blocks",

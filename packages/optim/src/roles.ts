@@ -2,13 +2,17 @@
 import { type Tensor, treePaths, ValueError } from "@mc/tensor";
 
 /** All roles. */
-export const roleNames = ["matrix", "experts", "embedding", "head", "norm", "bias", "router"] as const;
+export const roleNames = ["matrix", "experts", "embedding", "head", "norm", "bias", "router", "buffer"] as const;
 
 /**
  * What a parameter does: `matrix` multiplies hidden vectors [out, in]; `experts` is a stack of those [E, out, in]; `embedding`
- * is looked up by index; `head` gives the logits over the vocabulary; `router` scores experts; `norm` and `bias` are vectors.
+ * is looked up by index; `head` gives the logits over the vocabulary; `router` scores experts; `norm` and `bias` are vectors;
+ * a `buffer` is kept with the parameters and changed by no optimizer (the selection bias of a router).
  */
 export type Role = (typeof roleNames)[number];
+
+/** Roles of what is trained: all but `buffer`. */
+export const trainedRoles: readonly Role[] = roleNames.filter((role) => role !== "buffer");
 
 /** Consecutive rows of a weight, along its out axis, that are one logical matrix: a head of q, the gate half of a fused weight. */
 export interface Block {
