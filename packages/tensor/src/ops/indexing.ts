@@ -2,13 +2,12 @@
 import type { CpuOperand } from "../device/cpu/fused.ts";
 import type { WgslOperand } from "../device/webgpu/fused.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
-import { defineFused } from "../fused.ts";
+import { defineFused, type FusedOp, type TensorSpec } from "../fused.ts";
 import { createNode } from "../node.ts";
 import { checkPositiveInteger, formatShape, normalizeAxis, type Shape, sizeOf, stridesOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import { iota } from "./create.ts";
 import {
-  add,
   cast,
   equal,
   expectDType,
@@ -21,6 +20,7 @@ import {
   where,
 } from "./elementwise.ts";
 import { sum } from "./reduce.ts";
+import { type TopKSizes, topKCpu, topKThreads, topKWorkgroups } from "./topKKernels.ts";
 import { broadcastTo, reshape } from "./view.ts";
 
 function expectIndices(op: string, indices: Tensor): void {
@@ -164,7 +164,8 @@ export function scatterAdd(indices: Tensor, src: Tensor, axis: number, size: num
   return scatterAddOp([broadcastTo(indices, src.shape), src], { axis: at, size })[0]!;
 }
 
-const topKIndices = defineFused<{ readonly k: number }>({
+/** f32 [..., n] -> i32 [..., k]: places of the largest elements. */
+export const topKFused: FusedOp<{ readonly k: number }> = {
   name: "topK",
   outputs: ([x], { k }) => [{ shape: [...x!.shape.slice(0, -1), k], dtype: "i32" }],
   // an element's place is the number of elements that come before it: larger ones, and equal ones with a smaller index
@@ -172,8 +173,9 @@ const topKIndices = defineFused<{ readonly k: number }>({
     const n = x!.shape.at(-1)!;
     const lead = x!.shape.slice(0, -1);
     const square = [...lead, n, n];
-    const self = broadcastTo(reshape(x!, [...lead, n, 1]), square);
-    const other = broadcastTo(reshape(x!, [...lead, 1, n]), square);
+    const keys = where(isNaN(x!), Number.POSITIVE_INFINITY, x!);
+    const self = broadcastTo(reshape(keys, [...lead, n, 1]), square);
+    const other = broadcastTo(reshape(keys, [...lead, 1, n]), square);
     const i = iota(square, square.length - 2, { device: x!.device });
     const j = iota(square, square.length - 1, { device: x!.device });
     const before = logicalOr(greater(other, self), logicalAnd(equal(other, self), less(j, i)));
@@ -186,19 +188,17 @@ const topKIndices = defineFused<{ readonly k: number }>({
     return [sum(where(hit, iota(table, table.length - 1, { device: x!.device }), 0), { axis: -1 })];
   },
   vjp: () => [undefined],
-  cpu: ([x], { k }) => ({
-    contiguous: true,
-    run: ([from], [to]) => {
-      const n = x!.shape.at(-1)!;
-      const rows = n === 0 ? 0 : sizeOf(x!.shape) / n;
-      for (let r = 0; r < rows; r++) {
-        const at = (i: number): number => from!.data[from!.offset + r * n + i]!;
-        const order = Array.from({ length: n }, (_, i) => i).sort((a, b) => at(b) - at(a) || a - b);
-        for (let i = 0; i < k; i++) to!.data[to!.offset + r * k + i] = order[i]!;
-      }
-    },
-  }),
-});
+  cpu: ([x], params) => topKCpu(topKSizes(x!, params)),
+  webgpu: ([x], params, device) => (device.software ? topKThreads : topKWorkgroups)(topKSizes(x!, params)),
+};
+
+const topKIndices = defineFused(topKFused);
+
+/** How many rows of which length; no rows where they are empty. */
+export function topKSizes({ shape }: TensorSpec, { k }: { readonly k: number }): TopKSizes {
+  const n = shape.at(-1)!;
+  return { rows: n === 0 ? 0 : sizeOf(shape) / n, n, k };
+}
 
 /** Result of `topK`. */
 export interface TopK {
@@ -218,6 +218,6 @@ export function topK(x: Tensor, k: number): TopK {
   checkPositiveInteger("topK", "k", k);
   if (k > x.shape.at(-1)!)
     throw new ShapeError(`topK: k must be at most the last axis, got k ${k} for shape ${formatShape(x.shape)}`);
-  const indices = topKIndices([where(isNaN(x), Number.POSITIVE_INFINITY, add(x, 0))], { k })[0]!;
+  const indices = topKIndices([x], { k })[0]!;
   return { values: takeAlongAxis(x, indices, -1), indices };
 }

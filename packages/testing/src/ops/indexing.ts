@@ -160,6 +160,38 @@ export const indexingOps: OpTable = {
       reference: (x) => hostArray([1], [Math.max(...Array.from(x.data))]),
       tolerance: exact,
     },
+    "topK(x, 3) takes NaN for +infinity, and of equal elements the first": {
+      op: (i: Tensor) => {
+        const x = t.where(t.equal(i, 5), Number.POSITIVE_INFINITY, t.cast(i, "f32"));
+        return t.topK(t.where(t.equal(i, -5), Number.NaN, t.where(t.equal(i, -4), Number.NEGATIVE_INFINITY, x)), 3)
+          .indices;
+      },
+      inputs: [smallIntegers],
+      shapes: (n) => [[n, 2, 40]],
+      sizes: [1, 65],
+      reference: (x) => {
+        const value = (v: number): number => (Math.abs(v) === 5 ? Infinity : v === -4 ? -Infinity : v);
+        return build(
+          [x.shape[0]!, 2, 3],
+          (i, j, k) =>
+            order(
+              range(40).map((l) => value(x.at(i, j, l))),
+              3,
+            )[k]!,
+        );
+      },
+    },
+    "topK(x, 70) of longer rows": {
+      op: (x: Tensor) => t.topK(x, 70).indices,
+      inputs: [distinct()],
+      shapes: (n) => [[n, 90]],
+      sizes: [1, 7],
+      reference: (x) => {
+        const sorted = range(x.shape[0]!).map((i) => order(rowOf(x, i), 70));
+        return build([x.shape[0]!, 70], (i, k) => sorted[i]![k]!);
+      },
+      gradient: 0,
+    },
     "topK(x, n) sorts a row, the lower index first among equals": {
       op: (i: Tensor) => t.topK(t.cast(i, "f32"), i.shape[1]!).indices,
       inputs: [smallIntegers],
