@@ -8,6 +8,7 @@ function evaluate(e: Expr, args: readonly number[]): number {
   const code = scalarRow(e.op).js(
     e.args.map((_, i) => `a${i}`),
     e.dtype,
+    e.args.map((a) => a.dtype),
   );
   const values = e.args.map((a) => evaluate(a, args));
   return Number(

@@ -66,7 +66,7 @@ interface Row {
   /** Result type from argument types; throws by returning undefined. */
   readonly type: (args: readonly DType[]) => DType | undefined;
   /** JavaScript source; the emitter adds the rounding of f32 results where `rounds`. */
-  readonly js: (args: readonly string[], dtype: DType) => string;
+  readonly js: (args: readonly string[], dtype: DType, argTypes: readonly DType[]) => string;
   readonly wgsl: (args: readonly string[], dtype: DType) => string;
   /** False where an f32 result of f32 arguments needs no rounding. */
   readonly rounds?: boolean;
@@ -158,7 +158,8 @@ const table: { readonly [Op in ScalarOp]: Row } = {
   },
   abs: {
     type: same((t) => t === "f32" || t === "i32"),
-    ...call("Math.abs", "abs"),
+    js: ([a], dtype) => wrap(dtype, `Math.abs(${a})`), // that of the least i32 is itself
+    wgsl: ([a]) => `abs(${a})`,
     rounds: false,
     partials: ([a]) => [scalar.sign(a!)],
   },
@@ -241,15 +242,15 @@ const table: { readonly [Op in ScalarOp]: Row } = {
     js: ([a]) => `(+${a})`,
     wgsl: ([a]) => `f32(${a})`,
   },
-  // out-of-range floats saturate and NaN gives 0, as WGSL's conversion does
+  // integers keep their bits; out-of-range floats saturate and NaN gives 0, as WGSL's conversion does
   toI32: {
     type: () => "i32",
-    js: ([a]) => `mc_toI32(${a})`,
+    js: ([a], dtype, [from]) => (from === "f32" ? `mc_toI32(${a})` : wrap(dtype, a!)),
     wgsl: ([a]) => `i32(${a})`,
   },
   toU32: {
     type: () => "u32",
-    js: ([a]) => `mc_toU32(${a})`,
+    js: ([a], dtype, [from]) => (from === "f32" ? `mc_toU32(${a})` : wrap(dtype, a!)),
     wgsl: ([a]) => `u32(${a})`,
   },
   toBool: {

@@ -523,6 +523,21 @@ const integers: OpTable = {
       reference: elementwise((x) => (Number.isNaN(x) || x === 0 ? 0 : x! > 0 ? 2147483647 : -2147483648)),
       gradient: 0,
     },
+    'cast(x, "u32") of f32 saturates and sends NaN to 0': {
+      op: (x: Tensor) => t.cast(t.mul(x, 3e9), "u32"),
+      inputs: [special],
+      reference: elementwise((x) => (x! > 0 ? (x! * 3e9 >= 2 ** 32 ? 2 ** 32 - 1 : x! * 3e9) : 0)),
+      gradient: 0,
+    },
+    'cast(x, "i32") of large u32 wraps, and abs of the least i32 is itself': {
+      op: (x: Tensor) => {
+        const large = t.cast(t.bitwiseXor(x, 0x80000000), "i32"); // -2^31 + x
+        const least = t.cast(t.bitwiseXor(t.mul(x, 0), 0x80000000), "i32");
+        return t.add(large, t.cast(t.less(t.abs(least), 0), "i32"));
+      },
+      inputs: [smallNaturals],
+      reference: elementwise((x) => x! - 2 ** 31 + 1),
+    },
     'cast(x, "u32") of negative i32 wraps': {
       op: (x: Tensor) => t.cast(x, "u32"),
       inputs: [smallIntegers],

@@ -195,6 +195,7 @@ class Emitter {
       const code = row.js(
         v.args.map((a) => this.value(a)),
         v.dtype,
+        v.args.map((a) => a.dtype),
       );
       return this.rounds && v.dtype === "f32" && row.rounds !== false ? `F(${code})` : code;
     });

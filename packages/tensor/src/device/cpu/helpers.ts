@@ -32,13 +32,11 @@ export function erf(x: number): number {
 export const powersOfTwo = Float64Array.from({ length: 279 }, (_, i) => 2 ** (i - 150));
 
 /** WGSL's i32(f32): truncate, saturate, NaN gives 0. */
-export function toI32(x: number | boolean): number {
-  const t = Math.trunc(Number(x));
-  return t >= 2147483647 ? 2147483647 : t <= -2147483648 ? -2147483648 : t | 0;
+export function toI32(x: number): number {
+  return x >= 2147483647 ? 2147483647 : x <= -2147483648 ? -2147483648 : x | 0;
 }
 
-/** WGSL's u32(f32), and the wrapping conversion of negative i32. */
-export function toU32(x: number | boolean): number {
-  const t = Math.trunc(Number(x));
-  return t >= 4294967295 ? 4294967295 : t >>> 0;
+/** WGSL's u32(f32): likewise; what is below 0 gives 0. */
+export function toU32(x: number): number {
+  return x >= 4294967295 ? 4294967295 : x > 0 ? x >>> 0 : 0;
 }
