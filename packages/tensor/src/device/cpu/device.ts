@@ -1,6 +1,6 @@
 // device/cpu/device.ts: the CPU device: generated JavaScript over typed arrays, matmul in WebAssembly SIMD. With
 // precision "f64" every f32 tensor is held in doubles: the oracle of tests.
-import type { FusedKernel, FusedOperand, KernelSpec, MatmulKernel } from "../../compiler/kernel.ts";
+import type { FusedKernel, FusedOperand, KernelSpec, LoopKernel, MatmulKernel } from "../../compiler/kernel.ts";
 import { arrayType, type DType, hostBytes, type Precision, type TypedArray } from "../../dtype.ts";
 import { DeviceError, invariant } from "../../errors.ts";
 import type { Device, DeviceMemory, DeviceStats, Executable, Launch, Traits } from "../device.ts";
@@ -115,7 +115,11 @@ export class CpuDevice implements Device {
       const source = emitJavaScript(kernel, this.precision);
       const key = `${source}|${kernel.bindings.map((b) => b.dtype).join(",")}`;
       let known = this.executables.get(key);
-      if (!known) this.executables.set(key, (known = { label: kernel.label, code: source, run: compileLoop(source) }));
+      if (!known)
+        this.executables.set(
+          key,
+          (known = { label: kernel.label, code: source, run: compileLoop(source, functionName(kernel)) }),
+        );
       return known;
     }
     const run = kernel.kind === "matmul" ? matmulKernel(kernel, this.precision) : this.fused(kernel);
@@ -150,14 +154,17 @@ export class CpuDevice implements Device {
   }
 }
 
-function compileLoop(source: string): CpuRun {
+/** What profilers call the kernel: its ops and the shape it walks. */
+const functionName = ({ label, shape }: LoopKernel): string => `${label}_${shape.join("x")}`.replace(/\W+/g, "_");
+
+function compileLoop(source: string, name: string): CpuRun {
   const make = new Function(
     "F",
     "mc_powers",
     "mc_erf",
     "mc_toI32",
     "mc_toU32",
-    `"use strict"; return function kernel${source}`,
+    `"use strict"; return function k_${name}${source}`,
   ) as (...args: unknown[]) => (...buffers: TypedArray[]) => void;
   const kernel = make(Math.fround, helpers.powersOfTwo, helpers.erf, helpers.toI32, helpers.toU32);
   return (buffers) => kernel(...buffers);
