@@ -64,6 +64,87 @@ describe("safetensors", () => {
     expect([...brain.tensors.b!.data]).toEqual([1, -3.140625]);
   });
 
+  describe.each([
+    ["F16", { largest: 65504, smallest: 2 ** -24, epsilon: 2 ** -10, infinity: 0x7c00 }],
+    ["BF16", { largest: (2 - 2 ** -7) * 2 ** 127, smallest: 2 ** -133, epsilon: 2 ** -7, infinity: 0x7f80 }],
+  ] as const)("%s", (dtype, { largest, smallest, epsilon, infinity }) => {
+    const patternsOf = (data: Float32Array | Float64Array): number[] => {
+      const bytes = writeSafetensors({ x: { shape: [data.length], data, dtype } });
+      const view = new DataView(bytes.buffer, bytes.length - 2 * data.length);
+      return Array.from(data, (_, i) => view.getUint16(2 * i, true));
+    };
+    const readBack = (patterns: readonly number[]) =>
+      readSafetensors(
+        file(
+          { x: { dtype, shape: [patterns.length], data_offsets: [0, 2 * patterns.length] } },
+          patterns.flatMap((p) => [p & 255, p >> 8]),
+        ),
+      ).tensors.x!.data as Float32Array;
+    const isNumber = (pattern: number): boolean => (pattern & 0x7fff) <= infinity;
+
+    it("goes back to the same bits from each of its values", () => {
+      const patterns = Array.from({ length: 2 ** 16 }, (_, i) => i).filter(isNumber);
+      expect(patternsOf(readBack(patterns))).toEqual(patterns);
+      expect(patternsOf(Float64Array.from(readBack(patterns)))).toEqual(patterns);
+      const nan = patternsOf(new Float32Array([Number.NaN]))[0]!;
+      expect(isNumber(nan)).toBe(false);
+    });
+
+    it("takes the nearest of two neighbours, and the even one half-way, from single and double precision", () => {
+      const patterns = Array.from({ length: infinity - 1 }, (_, i) => i);
+      const values = Float64Array.from(readBack([...patterns, infinity - 1]));
+      const between = (share: number) =>
+        Float64Array.from(patterns, (p) => values[p]! + share * (values[p + 1]! - values[p]!));
+      const even = patterns.map((p) => p + (p % 2));
+      expect(patternsOf(between(0.5))).toEqual(even);
+      expect(patternsOf(between(0.5 - 2 ** -40))).toEqual(patterns);
+      expect(patternsOf(between(0.5 + 2 ** -40))).toEqual(patterns.map((p) => p + 1));
+      if (dtype === "BF16") return; // halves of its subnormals are below single precision's
+      expect(patternsOf(Float32Array.from(between(0.5)))).toEqual(even);
+    });
+
+    it("overflows to infinity, underflows to zero, and keeps the sign", () => {
+      const past = largest * (1 + epsilon / 4);
+      const half = largest * (1 + epsilon / 2 / (2 - epsilon)); // half-way to the next power of two
+      expect(patternsOf(new Float64Array([largest, past, half, Number.MAX_VALUE, Number.NEGATIVE_INFINITY]))).toEqual([
+        infinity - 1,
+        infinity - 1,
+        infinity,
+        infinity,
+        infinity + 0x8000,
+      ]);
+      expect(patternsOf(new Float64Array([smallest, smallest / 2, smallest * 0.51, -0, -Number.MIN_VALUE]))).toEqual([
+        1, 0, 1, 0x8000, 0x8000,
+      ]);
+    });
+  });
+
+  it("writes the element types that were read", () => {
+    const original = writeSafetensors({
+      brain: { shape: [2], data: new Float32Array([1, -3.140625]), dtype: "BF16" },
+      half: { shape: [2], data: new Float32Array([0.5, 65504]), dtype: "F16" },
+      double: { shape: [1], data: new Float64Array([Math.PI]) },
+      long: { shape: [2], data: new Int32Array([-5, 7]), dtype: "I64" },
+      flags: { shape: [3], data: new Uint8Array([1, 0, 1]) },
+    });
+    const { tensors } = readSafetensors(original);
+    expect(Object.values(tensors).map((t) => t.dtype)).toEqual(["BF16", "F64", "BOOL", "F16", "I64"]);
+    expect(writeSafetensors(tensors)).toEqual(original);
+    expect(() => writeSafetensors({ x: { shape: [1], data: new Float64Array([0.5]), dtype: "I64" } })).toThrow(
+      'safetensors: "x" of F64 cannot be written as I64',
+    );
+    expect(() => writeSafetensors({ x: { shape: [1], data: new Int32Array([1]), dtype: "F32" } })).toThrow(
+      SafetensorsError,
+    );
+  });
+
+  it("reads from any place in a larger buffer", () => {
+    const bytes = example();
+    const shifted = new Uint8Array(bytes.length + 3);
+    shifted.set(bytes, 3);
+    expect(readSafetensors(shifted.subarray(3))).toEqual(readSafetensors(bytes));
+  });
+
   it("reads I64 as exact integers and refuses what does not fit", () => {
     const small = file(
       { i: { dtype: "I64", shape: [1], data_offsets: [0, 8] } },

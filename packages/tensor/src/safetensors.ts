@@ -5,9 +5,10 @@ import type { DType, TypedArray } from "./dtype.ts";
 import { SafetensorsError } from "./errors.ts";
 import { tensor } from "./ops/create.ts";
 import { formatShape, type Shape, sizeOf } from "./shape.ts";
+import { narrow, widen } from "./smallFloats.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** Element types that can be read. F16 and BF16 are widened to f32; I64 must fit 53 bits. */
+/** Element types of a file. F16 and BF16 are widened to f32 when read; I64 must fit 53 bits. */
 export type SafetensorsDType = "F64" | "F32" | "F16" | "BF16" | "I64" | "I32" | "U32" | "BOOL";
 
 /** A tensor of a file, on the host. */
@@ -110,27 +111,25 @@ export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
 const isIntegers = (x: unknown): x is number[] => Array.isArray(x) && x.every((v) => Number.isSafeInteger(v) && v >= 0);
 
 function decode(dtype: SafetensorsDType, view: DataView, at: number, size: number, name: string): TypedArray {
+  // a copy, which begins where a typed array may begin
+  const start = view.byteOffset + at;
+  const bytes = view.buffer.slice(start, start + size * BYTES[dtype]) as ArrayBuffer;
   switch (dtype) {
     case "F32":
-      return Float32Array.from({ length: size }, (_, i) => view.getFloat32(at + 4 * i, true));
+      return new Float32Array(bytes);
     case "F64":
-      return Float64Array.from({ length: size }, (_, i) => view.getFloat64(at + 8 * i, true));
+      return new Float64Array(bytes);
     case "I32":
-      return Int32Array.from({ length: size }, (_, i) => view.getInt32(at + 4 * i, true));
+      return new Int32Array(bytes);
     case "U32":
-      return Uint32Array.from({ length: size }, (_, i) => view.getUint32(at + 4 * i, true));
+      return new Uint32Array(bytes);
     case "BOOL":
-      return Uint8Array.from({ length: size }, (_, i) => (view.getUint8(at + i) === 0 ? 0 : 1));
+      return new Uint8Array(bytes).map((v) => (v === 0 ? 0 : 1));
     case "F16":
-      return Float32Array.from({ length: size }, (_, i) => halfToFloat(view.getUint16(at + 2 * i, true)));
-    case "BF16": {
-      const bits = new Uint32Array(size);
-      for (let i = 0; i < size; i++) bits[i] = view.getUint16(at + 2 * i, true) << 16;
-      return new Float32Array(bits.buffer);
-    }
+    case "BF16":
+      return widen(new Uint16Array(bytes), dtype);
     case "I64":
-      return Float64Array.from({ length: size }, (_, i) => {
-        const v = view.getBigInt64(at + 8 * i, true);
+      return Float64Array.from(new BigInt64Array(bytes), (v) => {
         const n = Number(v);
         if (!Number.isSafeInteger(n))
           throw new SafetensorsError(`safetensors: "${name}" holds the integer ${v}, which does not fit 53 bits`);
@@ -139,27 +138,26 @@ function decode(dtype: SafetensorsDType, view: DataView, at: number, size: numbe
   }
 }
 
-/** IEEE 754 binary16: sign, 5 bits of exponent, 10 of fraction. */
-function halfToFloat(h: number): number {
-  const sign = h & 0x8000 ? -1 : 1;
-  const exponent = (h >> 10) & 31;
-  const fraction = h & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
-/** A tensor to write: Float32Array is F32, Float64Array F64, Int32Array I32, Uint32Array U32, Uint8Array BOOL. */
+/** A tensor to write. */
 export interface SafetensorsInput {
   readonly shape: Shape;
   readonly data: TypedArray;
+  /**
+   * Element type in the file; default: Float32Array F32, Float64Array F64, Int32Array I32, Uint32Array U32, Uint8Array BOOL.
+   * Floats may become F64, F32, F16 or BF16: values that came from such a file stay exact, others go to the nearest, ties to the
+   * even one. Whole numbers in a Float64Array or Int32Array may become I64.
+   */
+  readonly dtype?: SafetensorsDType;
 }
 
 /**
- * Writes a safetensors file to memory. Names are sorted, so equal content gives equal bytes.
+ * Writes a safetensors file to memory. Names are sorted, so equal content gives equal bytes. What `readSafetensors` gave comes
+ * back with the same element types and bytes.
  *
- * @throws SafetensorsError if a shape does not fit its data
- * @example await writeFile("w.safetensors", writeSafetensors({ w: { shape: [2], data: new Float32Array([1, 2]) } }));
+ * @throws SafetensorsError if a shape does not fit its data, or an element type does not
+ * @example
+ * const bytes = writeSafetensors({ w: { shape: [2], data: new Float32Array([1, 2]), dtype: "BF16" } });
+ * readSafetensors(bytes).tensors.w; // { dtype: "BF16", shape: [2], data: Float32Array [1, 2] }
  */
 export function writeSafetensors(
   tensors: Readonly<Record<string, SafetensorsInput>>,
@@ -169,14 +167,15 @@ export function writeSafetensors(
   const names = Object.keys(tensors).sort();
   let offset = 0;
   for (const name of names) {
-    const { shape, data } = tensors[name]!;
+    const { shape, data, dtype = fileType(data) } = tensors[name]!;
     if (name === "__metadata__") throw new SafetensorsError('safetensors: "__metadata__" cannot be a tensor\'s name');
     if (sizeOf(shape) !== data.length)
       throw new SafetensorsError(
         `safetensors: "${name}" has ${data.length} elements for the shape ${formatShape(shape)}`,
       );
-    header[name] = { dtype: fileType(data), shape, data_offsets: [offset, offset + data.byteLength] };
-    offset += data.byteLength;
+    const end = offset + data.length * BYTES[dtype];
+    header[name] = { dtype, shape, data_offsets: [offset, end] };
+    offset = end;
   }
   // the data begins at a multiple of 8 bytes
   const json = JSON.stringify(header);
@@ -188,9 +187,10 @@ export function writeSafetensors(
   out.set(encoded, 8);
   let at = 8 + length;
   for (const name of names) {
-    const { data } = tensors[name]!;
-    out.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at); // WebAssembly and every host of WebGPU are little-endian
-    at += data.byteLength;
+    const { data, dtype = fileType(data) } = tensors[name]!;
+    const { buffer, byteOffset, byteLength } = encode(data, dtype, name);
+    out.set(new Uint8Array(buffer, byteOffset, byteLength), at); // WebAssembly and every host of WebGPU are little-endian
+    at += byteLength;
   }
   return out;
 }
@@ -200,6 +200,24 @@ function fileType(data: TypedArray): SafetensorsDType {
   if (data instanceof Float32Array) return "F32";
   if (data instanceof Int32Array) return "I32";
   return data instanceof Uint32Array ? "U32" : "BOOL";
+}
+
+/** The array whose bytes stand in the file. */
+function encode(data: TypedArray, dtype: SafetensorsDType, name: string): ArrayBufferView {
+  const natural = fileType(data);
+  if (natural === dtype) return data;
+  if (data instanceof Float32Array || data instanceof Float64Array) {
+    if (dtype === "F16" || dtype === "BF16") return narrow(data, dtype);
+    if (dtype === "F32") return Float32Array.from(data);
+    if (dtype === "F64") return Float64Array.from(data);
+  }
+  if (
+    dtype === "I64" &&
+    (data instanceof Float64Array || data instanceof Int32Array) &&
+    data.every(Number.isSafeInteger)
+  )
+    return BigInt64Array.from(data as Float64Array, BigInt);
+  throw new SafetensorsError(`safetensors: "${name}" of ${natural} cannot be written as ${dtype}`);
 }
 
 const TENSOR_TYPE: Readonly<Record<SafetensorsDType, DType>> = {
