@@ -41,14 +41,29 @@ export {
   swigluMlp,
 } from "./feedForward.ts";
 export { type GenerateOptions, generate } from "./generate.ts";
-export type { HuggingFaceConfig } from "./huggingFace/fields.ts";
-export { fromHuggingFace, type LoadedModel, toHuggingFace } from "./huggingFace/huggingFace.ts";
+export {
+  configFromHuggingFace,
+  configToHuggingFace,
+  type HuggingFaceConfigOptions,
+  type HuggingFaceModelType,
+} from "./huggingFace/config.ts";
+export type { WeightNames } from "./huggingFace/family.ts";
+export { formatHuggingFaceConfig, type HuggingFaceConfig } from "./huggingFace/fields.ts";
+export {
+  fromHuggingFace,
+  type LoadedModel,
+  type ToHuggingFaceOptions,
+  toHuggingFace,
+} from "./huggingFace/huggingFace.ts";
+export { type FileReader, type LoadedFiles, type LoadOptions, loadHuggingFace } from "./huggingFace/load.ts";
+export { type SavedDType, type SavedFile, type SaveOptions, saveHuggingFace } from "./huggingFace/save.ts";
 export { type Block, joinRoles, type Layer, type RoleSpec, type Roles } from "./layer.ts";
 export { type LinearOptions, type LinearParams, linear } from "./linear.ts";
 export { type LayerNormOptions, layerNorm, type NormParams, type RmsNormOptions, rmsNorm } from "./norm.ts";
 export { type RopeOptions, rope } from "./rope.ts";
 export type { LinearScaling, Llama3Scaling, RopeScaling, YarnScaling } from "./ropeScaling.ts";
 export { randomNumbers, type SamplingOptions, sampleToken } from "./sampling.ts";
+export { type SinusoidalOptions, sinusoidal } from "./sinusoidal.ts";
 export {
   type ApplyOptions,
   type Transformer,

@@ -7,13 +7,12 @@ import {
   mul,
   reshape,
   ShapeError,
-  sliceAxis,
   type Tensor,
   take,
-  tensor,
   ValueError,
 } from "@mc/tensor";
 import { formatShape } from "./check.ts";
+import { hostTable } from "./hostTable.ts";
 import { type RopeScaling, ropeFrequencies, ropeMagnitude } from "./ropeScaling.ts";
 
 /** How rotary embedding turns pairs of features. */
@@ -57,13 +56,8 @@ export function rope(
       `rope: positions must be ${formatShape([x.shape[0]!, length])}, got ${formatShape(positions.shape)}`,
     );
   }
-  const table = ropeTable(x.device, {
-    theta,
-    pairing,
-    scaling,
-    size,
-    length: positions ? (maxPositions ?? length) : length,
-  });
+  const rows = positions ? (maxPositions ?? length) : length;
+  const { cos, sin } = ropeTable(x.device, [rows, size], { theta, pairing, scaling });
   // [T, D] or [B, T, D], with ones for the axes between tokens and features
   const align = (t: Tensor): Tensor => {
     let out = positions ? take(t, positions) : t;
@@ -71,7 +65,7 @@ export function rope(
     if (positions) for (let a = 1; a < axis; a++) out = expandDims(out, 1);
     return out;
   };
-  return add(mul(x, align(table.cos)), mul(partner(x, pairing), align(table.sin)));
+  return add(mul(x, align(cos)), mul(partner(x, pairing), align(sin)));
 }
 
 /** The other feature of each pair, in place. */
@@ -90,48 +84,25 @@ interface Table {
   readonly sin: Tensor;
 }
 
-interface TableKey {
-  readonly theta: number;
-  readonly pairing: "half" | "interleaved";
-  readonly scaling: RopeScaling | null;
-  readonly size: number;
-  readonly length: number;
-}
-
-const tables = new WeakMap<Device, Map<string, Table>>();
-
-/** Tables are computed in float64 on the host, once: GPUs promise an absolute error of only 2^-11 for sine and cosine. */
-function ropeTable(device: Device, key: TableKey): Table {
-  let known = tables.get(device);
-  if (!known) {
-    known = new Map();
-    tables.set(device, known);
-  }
-  const { length, ...rest } = key;
-  const name = JSON.stringify(rest);
-  let table = known.get(name);
-  if (!table || table.cos.shape[0]! < length) {
-    table = makeTable(device, key);
-    known.set(name, table);
-  }
-  return { cos: sliceAxis(table.cos, 0, 0, length), sin: sliceAxis(table.sin, 0, 0, length) };
-}
-
-function makeTable(device: Device, { theta, pairing, scaling, size, length }: TableKey): Table {
+function ropeTable(
+  device: Device,
+  shape: readonly [length: number, size: number],
+  rotation: Required<Pick<RopeOptions, "theta" | "pairing" | "scaling">>,
+): Table {
+  const { theta, pairing, scaling } = rotation;
+  const [, size] = shape;
   const frequencies = ropeFrequencies(size, theta, scaling);
   const magnitude = ropeMagnitude(scaling);
-  const cos = new Float64Array(length * size);
-  const sin = new Float64Array(length * size);
-  for (let position = 0; position < length; position++) {
-    for (let i = 0; i < size / 2; i++) {
-      const angle = position * frequencies[i]!;
-      const [a, b] = pairing === "half" ? [i, i + size / 2] : [2 * i, 2 * i + 1];
-      cos[position * size + a] = magnitude * Math.cos(angle);
-      cos[position * size + b] = magnitude * Math.cos(angle);
-      sin[position * size + a] = -magnitude * Math.sin(angle);
-      sin[position * size + b] = magnitude * Math.sin(angle);
-    }
-  }
-  const shape = [length, size];
-  return { cos: tensor(cos, { shape, dtype: "f32", device }), sin: tensor(sin, { shape, dtype: "f32", device }) };
+  const pairOf = (i: number): number => (pairing === "half" ? i % (size / 2) : Math.floor(i / 2));
+  const isFirst = (i: number): boolean => (pairing === "half" ? i < size / 2 : i % 2 === 0);
+  const name = JSON.stringify([size, rotation]);
+  return {
+    cos: hostTable(device, `rope cos ${name}`, shape, (p, i) => magnitude * Math.cos(p * frequencies[pairOf(i)]!)),
+    sin: hostTable(
+      device,
+      `rope sin ${name}`,
+      shape,
+      (p, i) => (isFirst(i) ? -1 : 1) * magnitude * Math.sin(p * frequencies[pairOf(i)]!),
+    ),
+  };
 }

@@ -1,5 +1,6 @@
 // ropeScaling.ts: how rotary wavelengths are stretched, so that a model reads longer sequences than it was trained on.
 import { ValueError } from "@mc/tensor";
+import { checkPositive } from "./check.ts";
 
 /** Every wavelength times `factor` (Chen et al. 2023, arXiv:2306.15595). */
 export interface LinearScaling {
@@ -50,14 +51,15 @@ export const yarnMscale = (factor: number, x: number): number => (factor <= 1 ? 
 /**
  * Angles a position, in radians, of each of the D/2 pairs: `theta^(-2i/D)`, stretched.
  *
- * @throws ValueError for a scaling out of range
+ * @throws ValueError for a base or a scaling out of range
  * @example ropeFrequencies(4, 10000, { kind: "linear", factor: 2 }) // [0.5, 0.005]
  */
 export function ropeFrequencies(size: number, theta: number, scaling: RopeScaling | null = null): number[] {
+  if (!(theta > 0)) throw new ValueError(`rope: theta must be a positive number, got ${theta}`);
   const plain = Array.from({ length: size / 2 }, (_, i) => theta ** ((-2 * i) / size));
   if (!scaling) return plain;
   const { factor } = scaling;
-  if (!(factor >= 1)) throw new ValueError(`rope: scaling.factor must be at least 1, got ${factor}`);
+  checkScaling(scaling);
   switch (scaling.kind) {
     case "linear":
       return plain.map((f) => f / factor);
@@ -73,18 +75,38 @@ export function ropeFrequencies(size: number, theta: number, scaling: RopeScalin
         return (1 - kept) * (f / factor) + kept * f;
       });
     }
-    default:
+  }
+}
+
+function checkScaling(scaling: RopeScaling): void {
+  const { kind, factor } = scaling;
+  if (!["linear", "yarn", "llama3"].includes(kind))
+    throw new ValueError(`rope: scaling.kind must be linear, yarn or llama3, got "${kind}"`);
+  if (!(factor >= 1)) throw new ValueError(`rope: scaling.factor must be at least 1, got ${factor}`);
+  if (kind === "linear") return;
+  checkPositive("rope", "scaling.originalMaxPositions", scaling.originalMaxPositions);
+  if (kind === "yarn") {
+    const { betaFast = defaultBetas.fast, betaSlow = defaultBetas.slow } = scaling;
+    if (!(betaFast >= betaSlow && betaSlow > 0))
       throw new ValueError(
-        `rope: scaling.kind must be linear, yarn or llama3, got "${(scaling as { kind: unknown }).kind}"`,
+        `rope: scaling.betaFast must be at least betaSlow and both positive, got ${betaFast} and ${betaSlow}`,
+      );
+  } else {
+    const { lowFrequencyFactor: low, highFrequencyFactor: high } = scaling;
+    if (!(high > low))
+      throw new ValueError(
+        `rope: scaling.highFrequencyFactor must be above lowFrequencyFactor, got ${high} and ${low}`,
       );
   }
 }
+
+const defaultBetas = { fast: 32, slow: 1 };
 
 /** For each pair the share, from 0 to 1, to which it is stretched. */
 function yarnShares(
   size: number,
   theta: number,
-  { originalMaxPositions, betaFast = 32, betaSlow = 1, truncate = true }: YarnScaling,
+  { originalMaxPositions, betaFast = defaultBetas.fast, betaSlow = defaultBetas.slow, truncate = true }: YarnScaling,
 ): number[] {
   // the pair (not a whole number) that turns `turns` times in the original length
   const pairOf = (turns: number): number =>

@@ -34,8 +34,23 @@ describe("sampleToken(logits, random, options)", () => {
     expect(shares(logits, { topP: 0.01 }, 10)).toEqual([1, 0, 0, 0]);
   });
 
+  test("topK counts before topP, and the lower token among equals", () => {
+    expect(shares(logits, { topK: 2, topP: 0.5 }, 10)).toEqual([1, 0, 0, 0]); // 4/7 is half of what topK left
+    expect(shares([1, 2, 1, 2, 1], { topK: 3 }).map((share) => share > 0)).toEqual([true, true, false, true, false]);
+    expect(shares([0, 0, 0, 0], { topP: 0.5 })).toEqual(near([0.5, 0.5, 0, 0]));
+  });
+
+  test("topP of nearly one keeps all that counts, whatever rounding does", () => {
+    const flat = new Array<number>(1000).fill(0.1);
+    const drawn = shares(flat, { topP: 1 - 1e-16 });
+    expect(drawn.filter((share) => share > 0).length).toBeGreaterThan(900);
+  });
+
   test("never draws NaN or -infinity, and takes +infinity at once", () => {
     expect(shares([Number.NaN, 0, Number.NEGATIVE_INFINITY], {}, 50)).toEqual([0, 1, 0]);
+    expect(shares([Number.NaN, 0, Number.NEGATIVE_INFINITY, Number.NaN], { topK: 3, topP: 0.9 }, 50)).toEqual([
+      0, 1, 0, 0,
+    ]);
     expect(shares([5, Number.POSITIVE_INFINITY], {}, 10)).toEqual([0, 1]);
     expect(() => sampleToken([Number.NaN], randomNumbers(1))).toThrow(
       "sample: the logits hold no number above -infinity",
@@ -63,4 +78,15 @@ test("randomNumbers(seed) repeats, differs by seed, and fills [0, 1) evenly", ()
   expect(Math.max(...numbers)).toBeLessThan(1);
   for (let tenth = 0; tenth < 10; tenth++)
     expect(numbers.filter((x) => Math.floor(x * 10) === tenth).length).toBeGreaterThan(900);
+});
+
+test("randomNumbers(seed, stream) gives each stream numbers of its own, stream 0 those of the seed alone", () => {
+  const draw = (seed: number, stream?: number): number[] => {
+    const random = randomNumbers(seed, stream);
+    return range(50).map(() => random());
+  };
+  expect(draw(1, 0)).toEqual(draw(1));
+  expect(draw(1, 3)).toEqual(draw(1, 3));
+  const all = range(20).flatMap((seed) => range(20).flatMap((stream) => draw(seed, stream)));
+  expect(new Set(all).size).toBeGreaterThan(0.999 * all.length); // 20000 of 2^32 values collide rarely
 });

@@ -31,46 +31,79 @@ export function checkSampling({ temperature = 1, topK, topP = 1 }: SamplingOptio
 export function sampleToken(logits: ArrayLike<number>, random: () => number, options: SamplingOptions = {}): number {
   checkSampling(options);
   const { temperature = 1, topK = logits.length, topP = 1 } = options;
-  const order = Array.from({ length: logits.length }, (_, token) => token).filter(
-    (token) => logits[token]! > Number.NEGATIVE_INFINITY,
-  );
-  if (order.length === 0)
-    throw new ValueError("sample: the logits hold no number above -infinity; has the training diverged?");
-  order.sort((a, b) => logits[b]! - logits[a]! || a - b);
-  const best = order[0]!;
+  const best = mostLikely(logits);
   if (temperature === 0 || logits[best] === Number.POSITIVE_INFINITY) return best;
-  const candidates = order.slice(0, topK);
-  const weights = candidates.map((token) => Math.exp((logits[token]! - logits[best]!) / temperature));
-  const kept = nucleus(weights, topP);
-  let rest = random() * weights.slice(0, kept).reduce((sum, w) => sum + w, 0);
-  for (let i = 0; i < kept; i++) {
-    rest -= weights[i]!;
-    if (rest < 0) return candidates[i]!;
-  }
-  return candidates[kept - 1]!;
+  const weightOf = (logit: number): number => Math.exp((logit - logits[best]!) / temperature);
+  const everything = topK >= logits.length && topP === 1;
+  const { least, ties } = everything
+    ? { least: Number.NEGATIVE_INFINITY, ties: 0 }
+    : keptOf(logits, topK, topP, weightOf);
+  let tiesLeft = ties;
+  let total = 0;
+  const weights = Float64Array.from(logits, (logit) => {
+    const kept = logit > least || (logit === least && tiesLeft-- > 0);
+    const weight = kept ? weightOf(logit) : 0;
+    total += weight;
+    return weight;
+  });
+  let rest = random() * total;
+  const drawn = weights.findIndex((weight) => (rest -= weight) < 0);
+  return drawn < 0 ? weights.findLastIndex((weight) => weight > 0) : drawn; // rounding may leave a rest behind the last one
 }
 
-/** How many of the descending weights it takes to reach the share `topP`. */
-function nucleus(weights: readonly number[], topP: number): number {
-  const total = weights.reduce((sum, w) => sum + w, 0);
+/** The first of the largest logits. */
+function mostLikely(logits: ArrayLike<number>): number {
+  let best = -1;
+  let largest = Number.NEGATIVE_INFINITY;
+  for (let token = 0; token < logits.length; token++) {
+    if (!(logits[token]! > largest)) continue; // NaN is not
+    largest = logits[token]!;
+    best = token;
+  }
+  if (best < 0) throw new ValueError("sample: the logits hold no number above -infinity; has the training diverged?");
+  return best;
+}
+
+/** The smallest logit among the `topK` most likely tokens that it takes to reach the share `topP`, and how many equal to it count. */
+function keptOf(
+  logits: ArrayLike<number>,
+  topK: number,
+  topP: number,
+  weightOf: (logit: number) => number,
+): { least: number; ties: number } {
+  const descending = Float64Array.from(logits)
+    .filter((logit) => logit > Number.NEGATIVE_INFINITY)
+    .sort()
+    .reverse()
+    .subarray(0, topK);
+  const weights = descending.map(weightOf);
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
   let sum = 0;
-  const last = weights.findIndex((w) => (sum += w) >= topP * total);
-  return last < 0 ? weights.length : last + 1;
+  const last = weights.findIndex((weight) => (sum += weight) >= topP * total);
+  const least = descending.at(last)!; // none reaches a share of 1 where rounding is against it: -1 is the last one
+  return { least, ties: (last < 0 ? descending.length : last + 1) - descending.indexOf(least) };
 }
 
 /**
  * Uniform numbers in [0, 1) from a seed: the same on every machine.
  *
  * @param seed - an integer; its lower 32 bits count
+ * @param stream - an integer: equal seeds give other numbers in each stream; default 0
  * @example const random = randomNumbers(1); random(); // 0.6270739405881613
  */
-export function randomNumbers(seed: number): () => number {
-  // mulberry32 (Tommy Ettinger 2017, public domain)
-  let state = seed | 0;
+export function randomNumbers(seed: number, stream = 0): () => number {
+  // mulberry32 (Tommy Ettinger 2017, public domain); the stream through the finalizer of MurmurHash3, which leaves 0 alone
+  let state = (seed | 0) ^ scramble(stream | 0);
   return () => {
     state = (state + 0x6d2b79f5) | 0;
     let x = Math.imul(state ^ (state >>> 15), state | 1);
     x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
     return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
   };
+}
+
+function scramble(x: number): number {
+  let h = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return h ^ (h >>> 16);
 }
