@@ -1,7 +1,9 @@
 import { ValueError } from "@mc/tensor";
 import { describe, expect, test } from "vitest";
 import { orderedBatches, shuffledBatches } from "./batches.ts";
-import { IGNORED_LABEL, NO_DOCUMENT, packDocuments } from "./packing.ts";
+import type { Cursor } from "./cursor.ts";
+import { packDocuments } from "./packing.ts";
+import { IGNORED_LABEL, NO_DOCUMENT } from "./sequences.ts";
 
 /** `count` sequences of 3 tokens; sequence i starts with token 3i. */
 const sequencesOf = (count: number) =>
@@ -48,6 +50,57 @@ describe("shuffledBatches(sequences, { batchSize, seed, epochs })", () => {
     for (let i = 0; i < 100; i++) expect(batches.next().done).toBe(false);
   });
 
+  test("resumes at a cursor saved as JSON with exactly the batches that would have come, from any place", () => {
+    for (const [count, batchSize, epochs] of [
+      [7, 2, 4],
+      [6, 3, 3],
+      [5, 5, 3],
+      [9, 1, 2],
+    ] as const) {
+      const sequences = sequencesOf(count);
+      const options = { batchSize, seed: count, epochs };
+      const all = [...shuffledBatches(sequences, options)];
+      const batches = shuffledBatches(sequences, options);
+      for (let taken = 0; taken <= all.length; taken++) {
+        const resume = JSON.parse(JSON.stringify(batches.cursor()));
+        expect([...shuffledBatches(sequences, { ...options, resume })]).toEqual(all.slice(taken));
+        expect(batches.next().value).toEqual(all[taken]);
+      }
+    }
+  });
+
+  test("resumes from what a resumed run saved", () => {
+    const sequences = sequencesOf(5);
+    let resume: Cursor | undefined;
+    const seen = Array.from({ length: 11 }, () => {
+      const batches = shuffledBatches(sequences, { batchSize: 2, seed: 4, ...(resume && { resume }) });
+      const { value } = batches.next();
+      resume = JSON.parse(JSON.stringify(batches.cursor()));
+      return value;
+    });
+    const straight = shuffledBatches(sequences, { batchSize: 2, seed: 4 });
+    expect(seen).toEqual(Array.from({ length: 11 }, () => straight.next().value));
+  });
+
+  test("refuses the cursor of something else, and says what differs", () => {
+    const sequences = sequencesOf(6);
+    const resume = shuffledBatches(sequences, { batchSize: 2, seed: 1 }).cursor();
+    expect(() => shuffledBatches(sequences, { batchSize: 2, seed: 2, resume })).toThrow(
+      "shuffledBatches: a cursor resumes what it was taken from, with seed 1, got 2",
+    );
+    expect(() => shuffledBatches(sequences, { batchSize: 3, seed: 1, resume })).toThrow("with batchSize 2, got 3");
+    expect(() => shuffledBatches(sequencesOf(5), { batchSize: 2, seed: 1, resume })).toThrow("with count 6, got 5");
+    expect(() => shuffledBatches(sequences, { batchSize: 2, resume: {} })).toThrow(
+      'the cursor must be one that shuffledBatches gave, whose "batchSize" is 2, got undefined',
+    );
+    const damages: Cursor[] = [{ batch: 3 }, { batch: -1 }, { epoch: "1" }, { random: [1] }, { random: [1, 2, 3, -4] }];
+    for (const damage of damages) {
+      expect(() => shuffledBatches(sequences, { batchSize: 2, seed: 1, resume: { ...resume, ...damage } })).toThrow(
+        ValueError,
+      );
+    }
+  });
+
   test("refuses sizes and counts out of range at the call", () => {
     expect(() => shuffledBatches(sequencesOf(2), { batchSize: 3 })).toThrow(
       "shuffledBatches: batchSize must be at most the 2 sequences, got 3",
@@ -76,6 +129,9 @@ describe("orderedBatches(sequences, { batchSize })", () => {
         expect(labels.slice(3 * count).every((label) => label === IGNORED_LABEL)).toBe(true);
         expect(ids.slice(3 * count).every((id) => id === NO_DOCUMENT)).toBe(true);
         expect(batches.reduce((sum, batch) => sum + batch.labelCount, 0)).toBe(sequences.labelCount);
+        expect(batches.reduce((sum, batch) => sum + batch.paddingCount, 0)).toBe(
+          3 * (batches.length * batchSize - count),
+        );
       }
     }
   });

@@ -1,81 +1,61 @@
-// packing.ts: documents of any length, laid end to end and cut into sequences of one length.
+// packing.ts: documents in memory as sequences, in one of three ways.
 import { ValueError } from "@mc/tensor";
-
-/** The label of a position whose prediction does not count, as in PyTorch's `cross_entropy`. */
-export const IGNORED_LABEL = -100;
-
-/** The document id of a position that pads the last sequence. */
-export const NO_DOCUMENT = -1;
-
-/** Sequences of one length T, as flat row-major arrays [count, T]. */
-export interface Sequences {
-  /** Number of sequences. */
-  readonly count: number;
-  /** Tokens in each, T. */
-  readonly length: number;
-  /** Token ids; padding is id 0. */
-  readonly inputs: Int32Array;
-  /** The token that follows in the same document, or IGNORED_LABEL where none does. */
-  readonly labels: Int32Array;
-  /** Document id of each token: the document's index in the list that was packed, or NO_DOCUMENT for padding. */
-  readonly documents: Int32Array;
-  /** Place of each token, from 0, within its document's part of this sequence: it starts anew with a sequence and with a document. */
-  readonly positions: Int32Array;
-  /** Labels that count. */
-  readonly labelCount: number;
-}
-
-/** Options of `packDocuments`. */
-export interface PackDocumentsOptions {
-  /** Tokens a sequence, T >= 1. */
-  length: number;
-}
+import { Packer, type Row } from "./packer.ts";
+import { checkPacking, emptyArrays, type Packing, type PackOptions, type Sequences } from "./sequences.ts";
 
 /**
- * Packs documents into sequences without wasting a token: all tokens are laid end to end in the given order and cut every T.
+ * Packs documents into sequences of one length, in one of three ways.
  *
- * Each token is an input once, and its label is the next token *of the same document*, also where that one is already in the next
- * sequence. The last token of a document has the label IGNORED_LABEL, so no label ever crosses into another document, and the labels
- * that count number `sum(document.length - 1)`. What is missing at the end of the last sequence is padding, whose labels are ignored.
+ * The label of a token is the next token *of the same document*, also where that one is already in the next sequence or cut off. The
+ * last token of a document has the label IGNORED_LABEL, so no label ever crosses into another document.
  *
- * Attention may still look across a border inside a sequence unless the model masks by `documents`.
+ * "chunks" and "masked" waste nothing: each token is an input once and in order, and the labels that count number
+ * `sum(document.length - 1)`. What is missing at the end of the last sequence is padding. "padded" begins every sequence with a
+ * document: `paddingCount` and `droppedCount` tell what that costs.
  *
  * @param documents token ids of each document; empty ones are allowed and add nothing
- * @throws ValueError for a length below 1, or when there is no token at all
+ * @throws ValueError for a length below 1, an unknown packing, or when there is no token at all
  * @example
  * const { encodeDocument } = byteTokenizer();
- * const sequences = packDocuments([encodeDocument("ab"), encodeDocument("c")], { length: 4 });
+ * const documents = [encodeDocument("ab"), encodeDocument("c")]; // [97, 98, 0] and [99, 0]
+ * const sequences = packDocuments(documents, { length: 4, packing: "masked" });
  * // inputs [97, 98, 0, 99 | 0, 0, 0, 0]   labels [98, 0, -100, 0 | -100, -100, -100, -100]
  * // documents [0, 0, 0, 1 | 1, -1, -1, -1]   positions [0, 1, 2, 0 | 0, 0, 1, 2]
+ * const alone = packDocuments(documents, { length: 4, packing: "padded" });
+ * // inputs [97, 98, 0, 0 | 99, 0, 0, 0]   labels [98, 0, -100, -100 | 0, -100, -100, -100]   paddingCount 3
  */
-export function packDocuments(documents: readonly Int32Array[], { length }: PackDocumentsOptions): Sequences {
-  if (!Number.isInteger(length) || length < 1) {
-    throw new ValueError(`packDocuments: length must be an integer >= 1, got ${length}`);
-  }
+export function packDocuments<P extends Packing = "chunks">(
+  documents: readonly Int32Array[],
+  { length, packing = "chunks" as P }: PackOptions<P>,
+): Sequences<P> {
+  checkPacking("packDocuments", { length, packing });
+  const filled = documents.filter((ids) => ids.length > 0).length;
   const tokens = documents.reduce((total, ids) => total + ids.length, 0);
   if (tokens === 0) throw new ValueError("packDocuments: the documents must have at least one token, got none");
 
-  const count = Math.ceil(tokens / length);
-  const inputs = new Int32Array(count * length);
-  const labels = new Int32Array(count * length).fill(IGNORED_LABEL);
-  const documentIds = new Int32Array(count * length).fill(NO_DOCUMENT);
-  const positions = new Int32Array(count * length);
-
-  let at = 0;
-  let labelCount = 0;
-  documents.forEach((ids, document) => {
-    inputs.set(ids, at);
-    documentIds.fill(document, at, at + ids.length);
-    if (ids.length > 1) {
-      labels.set(ids.subarray(1), at);
-      labelCount += ids.length - 1;
-    }
-    at += ids.length;
+  const count = packing === "padded" ? filled : Math.ceil(tokens / length);
+  const all = emptyArrays(count * length);
+  let rows = 0;
+  const packer = new Packer(length, packing, () => {
+    const start = rows++ * length;
+    return {
+      inputs: all.inputs.subarray(start, start + length),
+      labels: all.labels.subarray(start, start + length),
+      documents: all.documents.subarray(start, start + length),
+      positions: all.positions.subarray(start, start + length),
+    };
   });
-
-  for (let i = 0; i < positions.length; i++) {
-    const continues = i % length !== 0 && documentIds[i] === documentIds[i - 1];
-    positions[i] = continues ? positions[i - 1]! + 1 : 0;
-  }
-  return { count, length, inputs, labels, documents: documentIds, positions, labelCount };
+  let [labelCount, paddingCount, droppedCount] = [0, 0, 0];
+  const add = (row: Row | undefined): boolean => {
+    labelCount += row?.labelCount ?? 0;
+    paddingCount += row?.paddingCount ?? 0;
+    droppedCount += row?.droppedCount ?? 0;
+    return row !== undefined;
+  };
+  documents.forEach((ids, document) => {
+    packer.feed(ids, document);
+    while (add(packer.next())) {}
+  });
+  add(packer.finish());
+  return { packing, count, length, ...all, labelCount, paddingCount, droppedCount };
 }

@@ -24,6 +24,15 @@ describe("hostRandom(seed)", () => {
     expect(take(20, hostRandom(123456789).bits)).toEqual(reference.slice(12));
   });
 
+  test("goes on from a state saved as JSON", () => {
+    const random = hostRandom(5);
+    take(17, random.bits);
+    const saved = JSON.parse(JSON.stringify(random.state()));
+    const rest = take(50, random.bits);
+    expect(take(50, hostRandom(saved).bits)).toEqual(rest);
+    expect(() => hostRandom([1, 2, 3, 2 ** 32])).toThrow(ValueError);
+  });
+
   test("below(n) reaches every value about equally often", () => {
     const random = hostRandom(3);
     for (const n of [1, 2, 3, 10]) {

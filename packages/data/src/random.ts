@@ -7,7 +7,12 @@ export interface HostRandom {
   bits(): number;
   /** The next integer in [0, n), every value equally likely. `n` must be an integer in [1, 2^32]. */
   below(n: number): number;
+  /** Where the stream is: `hostRandom` of it goes on from here. */
+  state(): RandomState;
 }
+
+/** The state of a `HostRandom`, four integers in [0, 2^32); it may be saved as JSON. */
+export type RandomState = readonly [a: number, b: number, c: number, counter: number];
 
 /**
  * Small Fast Counter (sfc32): 96 bits of state and a counter, which makes the period at least 2^32.
@@ -17,22 +22,21 @@ export interface HostRandom {
  * The state starts as a = 0, b = seed, c = 0, counter = 1, and twelve outputs are thrown away to mix it, as in PractRand. Use it for orders and
  * splits on the host; tensors get their random numbers from `key` in `@mc/tensor`.
  *
- * @param seed an integer in [0, 2^32)
- * @throws ValueError when the seed is out of range
+ * @param seed an integer in [0, 2^32), or the `state()` of a stream to go on with
+ * @throws ValueError when the seed, or a number of the state, is out of range
  * @example
  * const random = hostRandom(1);
  * random.below(6); // a die
+ * const same = hostRandom(random.state()); // gives from now on what `random` gives
  *
  * @see C. Doty-Humphrey, PractRand: https://pracrand.sourceforge.net/RNG_engines.txt
  */
-export function hostRandom(seed: number): HostRandom {
-  if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) {
-    throw new ValueError(`hostRandom: seed must be an integer in [0, 2^32), got ${seed}`);
+export function hostRandom(seed: number | RandomState): HostRandom {
+  const start = typeof seed === "number" ? ([0, seed, 0, 1] as const) : seed;
+  if (start.length !== 4 || !start.every((word) => Number.isInteger(word) && word >= 0 && word < 2 ** 32)) {
+    throw new ValueError(`hostRandom: seed must be an integer in [0, 2^32) or a state of four such, got ${seed}`);
   }
-  let a = 0;
-  let b = seed | 0;
-  let c = 0;
-  let counter = 1;
+  let [a, b, c, counter] = start.map((word) => word | 0) as [number, number, number, number];
 
   function bits(): number {
     const out = (((a + b) | 0) + counter) | 0;
@@ -54,8 +58,8 @@ export function hostRandom(seed: number): HostRandom {
     return value % n;
   }
 
-  for (let i = 0; i < 12; i++) bits();
-  return { bits, below };
+  if (typeof seed === "number") for (let i = 0; i < 12; i++) bits();
+  return { bits, below, state: () => [a >>> 0, b >>> 0, c >>> 0, counter >>> 0] };
 }
 
 /**

@@ -1,8 +1,9 @@
-import { add } from "@mc/tensor";
+import { add, type Tensor } from "@mc/tensor";
 import { oracleDevice, testDevice } from "@mc/testing";
-import { describe, expect, test } from "vitest";
+import { describe, expect, expectTypeOf, test } from "vitest";
 import { orderedBatches } from "./batches.ts";
 import { packDocuments } from "./packing.ts";
+import type { Packing } from "./sequences.ts";
 import { toTensors } from "./tensors.ts";
 
 await testDevice();
@@ -37,5 +38,27 @@ describe("toTensors(batch, { device, fields })", () => {
       [0, 1, 2],
       [0, 0, 0],
     ]);
+  });
+
+  test("gives a model of masked sequences documents and positions too, and of others not, by type and by value", () => {
+    const documents = [Int32Array.of(5, 6, 7, 8), Int32Array.of(9)];
+    const [masked] = [...orderedBatches(packDocuments(documents, { length: 3, packing: "masked" }), { batchSize: 2 })];
+    expectTypeOf(toTensors(masked!)).toEqualTypeOf<Record<"inputs" | "labels" | "documents" | "positions", Tensor>>();
+    expect(Object.keys(toTensors(masked!))).toEqual(["inputs", "labels", "documents", "positions"]);
+
+    const [padded] = [...orderedBatches(packDocuments(documents, { length: 3, packing: "padded" }), { batchSize: 2 })];
+    expectTypeOf(toTensors(padded!)).toEqualTypeOf<Record<"inputs" | "labels", Tensor>>();
+    expect(Object.keys(toTensors(padded!))).toEqual(["inputs", "labels"]);
+
+    // A program that lets its user choose gets what fits a model whatever the choice.
+    const chosen: Packing = "masked" as Packing;
+    const [either] = [...orderedBatches(packDocuments(documents, { length: 3, packing: chosen }), { batchSize: 2 })];
+    expectTypeOf(toTensors(either!)).toExtend<{
+      inputs: Tensor;
+      labels: Tensor;
+      documents?: Tensor;
+      positions?: Tensor;
+    }>();
+    expect(Object.keys(toTensors(either!, { fields: ["labels"] }))).toEqual(["labels"]);
   });
 });

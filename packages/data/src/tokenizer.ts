@@ -38,9 +38,7 @@ export function byteTokenizer(): Tokenizer {
     if (nul >= 0) {
       throw new ValueError(`byteTokenizer: the text must not have NUL, which marks document ends, got one at ${nul}`);
     }
-    const half = text.search(/\p{Surrogate}/u);
-    if (half >= 0)
-      throw new ValueError(`byteTokenizer: the text must be well-formed, got half a surrogate pair at ${half}`);
+    checkWellFormed("byteTokenizer", text);
     return encoder.encode(text);
   }
 
@@ -68,4 +66,10 @@ export function byteTokenizer(): Tokenizer {
     },
     decode,
   };
+}
+
+/** @throws ValueError for a text with half a surrogate pair, which has no UTF-8 */
+export function checkWellFormed(op: string, text: string): void {
+  const half = text.search(/\p{Surrogate}/u);
+  if (half >= 0) throw new ValueError(`${op}: the text must be well-formed, got half a surrogate pair at ${half}`);
 }
