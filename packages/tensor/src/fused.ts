@@ -34,6 +34,8 @@ export interface FusedOp<P> {
   readonly reference: (inputs: readonly Tensor[], params: P) => readonly Tensor[];
   /** Gradient of each input (undefined for none); defaults to the gradient of `reference`. */
   readonly vjp?: (context: FusedVjpContext<P>) => readonly (Tensor | undefined)[];
+  /** Floating-point operations for the given shapes, for `explain`; default 0, not known. */
+  readonly flops?: (inputs: readonly TensorSpec[], params: P) => number;
   /** Chooses a kernel for the given shapes, or undefined: then the reference runs. */
   readonly cpu?: (inputs: readonly TensorSpec[], params: P, device: Device) => CpuFusedKernel | undefined;
   /** As `cpu`, for WebGPU devices. */

@@ -39,6 +39,10 @@ export const groupedMatmulFused: FusedOp<null> = {
     const [x, w, offsets] = inputs as [Tensor, Tensor, Tensor];
     return dy ? [groupedMatmul(dy, mT(w), offsets), groupedOuter(dy, x, offsets)] : [];
   },
+  flops: ([x, w, offsets]) => {
+    const { rows, columns, inner } = matmulSizes(x!, w!, offsets!);
+    return 2 * rows * columns * inner; // each row meets one weight
+  },
   cpu: ([x, w, offsets], _, device) => groupedMatmulCpu(matmulSizes(x!, w!, offsets!), device.precision),
   webgpu: ([x, w, offsets], _, device) => {
     const problem = matmulProblem(matmulSizes(x!, w!, offsets!));
@@ -63,6 +67,10 @@ export const groupedOuterFused: FusedOp<null> = {
   vjp: ({ inputs, cotangents: [dy] }) => {
     const [a, b, offsets] = inputs as [Tensor, Tensor, Tensor];
     return dy ? [groupedMatmul(b, dy, offsets), groupedMatmul(a, mT(dy), offsets)] : [];
+  },
+  flops: ([a, b, offsets]) => {
+    const { rows, left, right } = outerSizes(a!, b!, offsets!);
+    return 2 * rows * left * right; // each row belongs to one group
   },
   cpu: ([a, b, offsets], _, device) => groupedOuterCpu(outerSizes(a!, b!, offsets!), device.precision),
   webgpu: ([a, b, offsets], _, device) => {

@@ -18,7 +18,7 @@ export interface KernelExplanation {
   /** Size of the space it runs over. */
   readonly shape: readonly number[];
   readonly bindings: readonly { readonly dtype: DType; readonly size: number; readonly access: string }[];
-  /** Floating-point operations, counted from the kernel (transcendentals as one). */
+  /** Floating-point operations, counted from the kernel (transcendentals as one); of a fused op what it declares. */
   readonly flops: number;
   /** Bytes moved if every buffer it binds were read or written once. */
   readonly bytes: number;
@@ -116,7 +116,7 @@ function spaceOf(spec: KernelSpec): readonly number[] {
 }
 
 function flopsOf(spec: KernelSpec): number {
-  if (spec.kind === "fused") return 0;
+  if (spec.kind === "fused") return spec.op.flops?.(spec.inputSpecs, spec.params) ?? 0;
   const count = (values: Parameters<typeof visitValues>[0]): number => {
     let n = 0;
     visitValues(values, (v) => {
