@@ -1,5 +1,21 @@
-// attention/latentAttention.ts: multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1), in the form for training.
-import { broadcastTo, concat, foldIn, reshape, split, swapAxes, type Tensor, ValueError } from "@mc/tensor";
+// attention/latentAttention.ts: multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1), in the form for training
+// and, for decoding, in the form that never makes a head's keys and values.
+import {
+  add,
+  broadcastTo,
+  concat,
+  expandDims,
+  foldIn,
+  matmul,
+  mT,
+  mul,
+  reshape,
+  split,
+  squeeze,
+  swapAxes,
+  type Tensor,
+  ValueError,
+} from "@mc/tensor";
 import { checkPositive } from "../check.ts";
 import { blocksOf, joinRoles } from "../layer.ts";
 import { type LinearParams, linear } from "../linear.ts";
@@ -7,6 +23,8 @@ import { type NormParams, rmsNorm } from "../norm.ts";
 import { type RopeOptions, rope } from "../rope.ts";
 import { yarnMscale } from "../ropeScaling.ts";
 import { attention, maxLogitOf } from "./attention.ts";
+import { cacheLengthOf, checkDecode, fillCache, type LatentCache, putInCache } from "./cache.ts";
+import { cacheWeights } from "./decode.ts";
 import type { AttentionHead } from "./layout.ts";
 import type { AttentionLayer } from "./selfAttention.ts";
 
@@ -64,14 +82,17 @@ export interface LatentAttentionOptions {
  *   cq = norm(Wqa x);  [q^C; q^R] = Wqb cq;   [c; k^R] = Wkva x;  [k^C; v] = Wkvb norm(c)
  *   o = softmax(s (q^C . k^C + rope(q^R) . rope(k^R))) v;  y = Wo o
  *
- * s = (dn + dr)^-1/2, times m(mscaleAllDim)^2 under YaRN. k^R is one vector a token, shared by all heads.
+ * s = (dn + dr)^-1/2, times m(mscaleAllDim)^2 under YaRN. k^R is one vector a token, shared by all heads. With Wkvb = [Wk; Wv] of
+ * a head, `decode` needs only norm(c) and k^R of each token:
+ *
+ *   q^C . (Wk norm(c)) = (Wk^T q^C) . norm(c);   sum_j p_j Wv norm(c_j) = Wv sum_j p_j norm(c_j)
  *
  * @throws ValueError for sizes out of range
  * @example
  * const layer = latentAttention({ features: 16, numHeads: 2, keyValueRank: 8, nopeHeadDim: 8, ropeHeadDim: 4, valueHeadDim: 8, rope: {} });
  * const { output, maxLogit } = layer.apply(layer.init(key(1)), ones([1, 5, 16])); // shapes [1, 5, 16] and [2]
  */
-export function latentAttention(options: LatentAttentionOptions): AttentionLayer<LatentAttentionParams> {
+export function latentAttention(options: LatentAttentionOptions): AttentionLayer<LatentAttentionParams, LatentCache> {
   const { features, numHeads, queryRank = null, keyValueRank, nopeHeadDim, ropeHeadDim, valueHeadDim } = options;
   const { bias = false, normEps = 1e-6, muonBlocks = "matrix", std, outputStd } = options;
   checkSizes({ features, numHeads, keyValueRank, nopeHeadDim, ropeHeadDim, valueHeadDim, queryRank });
@@ -106,6 +127,43 @@ export function latentAttention(options: LatentAttentionOptions): AttentionLayer
     ...(outputStd && { std: outputStd }),
   });
 
+  const turn = (heads: Tensor, place: Place): Tensor =>
+    options.rope ? rope(heads, { pairing: "interleaved", ...options.rope, sequenceAxis: 1, ...place }) : heads;
+  /** [B, T, H * (sum of sizes)] as parts [B, T, H, size]. */
+  const byHead = (y: Tensor, sizes: readonly number[]): Tensor[] =>
+    split(reshape(y, [y.shape[0]!, y.shape[1]!, -1, total(sizes)]), [...sizes], -1);
+  /** q^C [B, T, H, dn] and the rotated q^R [B, T, H, dr]. */
+  const queries = (params: LatentAttentionParams, x: Tensor, place: Place): [Tensor, Tensor] => {
+    const compressed =
+      params.queryDown && params.queryNorm
+        ? queryNorm!.apply(params.queryNorm, queryDown!.apply(params.queryDown, x))
+        : x;
+    const [content, rotary] = byHead(query.apply(params.query, compressed), headSizes.query) as [Tensor, Tensor];
+    return [content, turn(rotary, place)];
+  };
+  /** The normed c [B, T, rkv] and the rotated k^R [B, T, dr]: all that a cache needs to hold. */
+  const latentsOf = (params: LatentAttentionParams, x: Tensor, place: Place): LatentCache => {
+    const down = keyValueDown.apply(params.keyValueDown, x);
+    const [latents, rotary] = split(down, [keyValueRank, ropeHeadDim], -1) as [Tensor, Tensor];
+    return {
+      latents: keyValueNorm.apply(params.keyValueNorm, latents),
+      rotaryKeys: squeeze(turn(expandDims(rotary, 2), place), 2),
+    };
+  };
+  /** Attention of whole sequences, in the form for training: keys and values of each head. */
+  const attend = (params: LatentAttentionParams, x: Tensor, place: Place, visible: { documents?: Tensor }) => {
+    const [batch, tokens] = x.shape as [number, number, number];
+    const [qContent, qRotary] = queries(params, x, place);
+    const { latents, rotaryKeys } = latentsOf(params, x, place);
+    const [kContent, v] = byHead(keyValue.apply(params.keyValue, latents), headSizes.keyValue) as [Tensor, Tensor];
+    const q = concat([qContent, qRotary], -1);
+    const k = concat([kContent, broadcastTo(expandDims(rotaryKeys, 2), [batch, tokens, numHeads, ropeHeadDim])], -1);
+    const operands = [q, k, v].map((y) => swapAxes(y, 1, 2)) as [Tensor, Tensor, Tensor];
+    const result = attention(...operands, { scale, ...visible });
+    const joined = reshape(swapAxes(result.output, 1, 2), [batch, tokens, numHeads * valueHeadDim]);
+    return { output: output.apply(params.output, joined), rowMax: result.rowMax, latents, rotaryKeys };
+  };
+
   return {
     init: (key) => ({
       ...(queryDown && queryNorm && { queryDown: queryDown.init(foldIn(key, 0)), queryNorm: queryNorm.init(key) }),
@@ -116,29 +174,46 @@ export function latentAttention(options: LatentAttentionOptions): AttentionLayer
       output: output.init(foldIn(key, 4)),
     }),
     apply: (params, x, { positions, documents } = {}) => {
-      const [batch, tokens] = x.shape as [number, number, number];
-      const turn = (heads: Tensor): Tensor =>
-        options.rope
-          ? rope(heads, { pairing: "interleaved", ...options.rope, sequenceAxis: 1, ...(positions && { positions }) })
-          : heads;
-      const heads = (y: Tensor, sizes: readonly number[]): Tensor[] =>
-        split(reshape(y, [batch, tokens, -1, total(sizes)]), [...sizes], -1);
-      const compressed =
-        params.queryDown && params.queryNorm
-          ? queryNorm!.apply(params.queryNorm, queryDown!.apply(params.queryDown, x))
-          : x;
-      const [qContent, qRotary] = heads(query.apply(params.query, compressed), headSizes.query) as [Tensor, Tensor];
-      const down = keyValueDown.apply(params.keyValueDown, x);
-      const [latent, kRotary] = split(down, [keyValueRank, ropeHeadDim], -1) as [Tensor, Tensor];
-      const normed = keyValueNorm.apply(params.keyValueNorm, latent);
-      const [kContent, v] = heads(keyValue.apply(params.keyValue, normed), headSizes.keyValue) as [Tensor, Tensor];
-      const shared = turn(reshape(kRotary, [batch, tokens, 1, ropeHeadDim]));
-      const q = concat([qContent, turn(qRotary)], -1);
-      const k = concat([kContent, broadcastTo(shared, [batch, tokens, numHeads, ropeHeadDim])], -1);
-      const byHead = [q, k, v].map((y) => swapAxes(y, 1, 2)) as [Tensor, Tensor, Tensor];
-      const result = attention(...byHead, { scale, ...(documents && { documents }) });
-      const joined = reshape(swapAxes(result.output, 1, 2), [batch, tokens, numHeads * valueHeadDim]);
-      return { output: output.apply(params.output, joined), maxLogit: maxLogitOf(result.rowMax) };
+      const result = attend(params, x, positions ? { positions } : {}, documents ? { documents } : {});
+      return { output: result.output, maxLogit: maxLogitOf(result.rowMax) };
+    },
+    prefill: (params, x, cacheLength) => {
+      const { output, latents, rotaryKeys } = attend(params, x, {}, {});
+      return {
+        output,
+        cache: { latents: fillCache(latents, 1, cacheLength), rotaryKeys: fillCache(rotaryKeys, 1, cacheLength) },
+      };
+    },
+    decode: (params, x, positions, cache) => {
+      checkDecode(x, positions, cache);
+      const batch = x.shape[0]!;
+      const place = { positions: expandDims(positions, 1), maxPositions: cacheLengthOf(cache) };
+      const [qContent, qRotary] = queries(params, x, place);
+      const token = latentsOf(params, x, place);
+      const latents = putInCache(cache.latents, token.latents, positions);
+      const rotaryKeys = putInCache(cache.rotaryKeys, token.rotaryKeys, positions);
+      // [H, dn + dv, rkv]
+      const [toKeys, toValues] = split(
+        reshape(params.keyValue.weight, [numHeads, total(headSizes.keyValue), keyValueRank]),
+        [...headSizes.keyValue],
+        1,
+      ) as [Tensor, Tensor];
+      const absorbed = swapAxes(
+        matmul(swapAxes(reshape(qContent, [batch, numHeads, nopeHeadDim]), 0, 1), toKeys),
+        0,
+        1,
+      );
+      const scores = add(
+        matmul(absorbed, mT(latents)),
+        matmul(reshape(qRotary, [batch, numHeads, ropeHeadDim]), mT(rotaryKeys)),
+      );
+      const weights = cacheWeights(expandDims(mul(scores, scale), 1), positions, {});
+      const mixed = matmul(squeeze(weights, 1), latents); // [B, H, rkv]
+      const values = swapAxes(matmul(swapAxes(mixed, 0, 1), mT(toValues)), 0, 1);
+      return {
+        output: output.apply(params.output, reshape(values, [batch, 1, numHeads * valueHeadDim])),
+        cache: { latents, rotaryKeys },
+      };
     },
     roles: joinRoles({
       ...(queryDown && queryNorm && { queryDown: queryDown.roles, queryNorm: queryNorm.roles }),
@@ -166,6 +241,9 @@ export function latentAttention(options: LatentAttentionOptions): AttentionLayer
     }),
   };
 }
+
+/** Where tokens stand, for the rotation; nothing: 0, 1, 2, ... in each row. */
+type Place = Pick<RopeOptions, "positions" | "maxPositions">;
 
 const total = (sizes: readonly number[]): number => sizes.reduce((sum, n) => sum + n, 0);
 
