@@ -41,8 +41,38 @@ export {
   swigluMlp,
 } from "./feedForward.ts";
 export { type GenerateOptions, generate } from "./generate.ts";
-export type { HuggingFaceConfig } from "./huggingFace/fields.ts";
-export { fromHuggingFace, type LoadedModel, toHuggingFace } from "./huggingFace/huggingFace.ts";
+export {
+  configFromHuggingFace,
+  configToHuggingFace,
+  type HuggingFaceConfigOptions,
+  type HuggingFaceModelType,
+} from "./huggingFace/config.ts";
+export type { WeightNames } from "./huggingFace/family.ts";
+export { formatHuggingFaceConfig, type HuggingFaceConfig } from "./huggingFace/fields.ts";
+export {
+  fromHuggingFace,
+  type LoadedModel,
+  type ToHuggingFaceOptions,
+  toHuggingFace,
+} from "./huggingFace/huggingFace.ts";
+export { kimiK2Mini } from "./huggingFace/kimiK2Mini.ts";
+export { type FileReader, type LoadedFiles, type LoadOptions, loadHuggingFace } from "./huggingFace/load.ts";
+export {
+  type DeepseekSizes,
+  deepseekV3,
+  type Gpt2Sizes,
+  gpt2,
+  kimiK2,
+  type LlamaSizes,
+  llama,
+  type MixtralSizes,
+  type ModelSizes,
+  mixtral,
+  moonlight,
+  qwen3,
+  type RotarySizes,
+} from "./huggingFace/models.ts";
+export { type SavedDType, type SavedFile, type SaveOptions, saveHuggingFace } from "./huggingFace/save.ts";
 export { type Block, joinRoles, type Layer, type RoleSpec, type Roles } from "./layer.ts";
 export { type LinearOptions, type LinearParams, linear } from "./linear.ts";
 export { type LayerNormOptions, layerNorm, type NormParams, type RmsNormOptions, rmsNorm } from "./norm.ts";

@@ -111,7 +111,7 @@ describe("fromHuggingFace", () => {
     );
     expect(() =>
       fromHuggingFace(config, { ...tensors, "transformer.ln_f.bias": zeros([32], { dtype: "i32" }) }),
-    ).toThrow('"transformer.ln_f.bias" must be f32, got i32');
+    ).toThrow('"transformer.ln_f.bias" must hold floats, got i32');
   });
 
   test("reads GPT-2 without prefix, with mask buffers, and with the tied head repeated", async () => {
@@ -156,11 +156,11 @@ describe("fromHuggingFace", () => {
     expect(theta({ ...old, rope_scaling: null })).toBe(10000);
     expect(theta({ ...base, rope_parameters: { rope_theta: 7, rope_type: "default" } })).toBe(7);
     const refused: [HuggingFaceConfig, string][] = [
-      [{ ...base, model_type: "bert" }, 'fromHuggingFace: model_type must be one of llama, gpt2, got "bert"'],
-      [{ ...base, rope_parameters: { rope_type: "yarn" } }, 'fromHuggingFace: rope_type must be "default", got "yarn"'],
-      [{ ...base, hidden_act: "relu" }, 'fromHuggingFace: hidden_act must be "silu" for llama, got "relu"'],
-      [{ ...base, hidden_size: "32" }, 'fromHuggingFace: "hidden_size" in config.json must be a number, got "32"'],
-      [{ ...base, vocab_size: null }, 'fromHuggingFace: config.json must have "vocab_size", a number, got none'],
+      [{ ...base, model_type: "bert" }, 'configFromHuggingFace: model_type must be one of gpt2, llama, mistral, mixtral, qwen3, qwen3_moe, deepseek_v3, kimi_k2, got "bert"'],
+      [{ ...base, rope_parameters: { rope_type: "longrope" } }, 'rope_type must be one of default, linear, yarn, llama3, got "longrope"'],
+      [{ ...base, hidden_act: "relu" }, 'configFromHuggingFace: hidden_act must be "silu" for llama, got "relu"'],
+      [{ ...base, hidden_size: "32" }, 'configFromHuggingFace: "hidden_size" must be a number, got "32"'],
+      [{ ...base, vocab_size: null }, 'configFromHuggingFace: config.json must have "vocab_size", a number, got none'],
       [
         { ...(await configOf("gpt2_tiny")), activation_function: "relu" },
         "activation_function must be one of gelu_new, gelu_pytorch_tanh, gelu",
@@ -183,5 +183,5 @@ test("toHuggingFace refuses trees that do not fit the config", async () => {
     'toHuggingFace: the tree must hold "norm.weight", got none',
   );
   const short = treeMap((x: Tensor) => (x.ndim === 2 ? x : ones([31])), params);
-  expect(() => toHuggingFace(config, short)).toThrow('"layers.0.attentionNorm.weight" has too few rows');
+  expect(() => toHuggingFace(config, short)).toThrow('"layers.0.attentionNorm.weight" must be [32], got [31]');
 });
