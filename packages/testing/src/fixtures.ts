@@ -1,7 +1,22 @@
 // fixtures.ts: reads the committed reference numbers, in Node and in the browser.
 
 /** Folders under `fixtures/`; its README says where the numbers come from. */
-export type FixtureName = "llama_gqa_tiny" | "gpt2_tiny" | "optim" | "train_llama_gqa" | "train_gpt2";
+export type FixtureName =
+  | "llama_gqa_tiny"
+  | "llama3_tiny"
+  | "mistral_yarn_tiny"
+  | "gpt2_tiny"
+  | "qwen3_tiny"
+  | "qwen3_moe_tiny"
+  | "mixtral_tiny"
+  | "deepseek_v3_tiny"
+  | "deepseek_v3_yarn"
+  | "deepseek_v3_groups"
+  | "deepseek_v3_direct"
+  | "optim"
+  | "train_llama_gqa"
+  | "train_gpt2"
+  | "train_deepseek_v3";
 
 /**
  * The bytes of one fixture file.
