@@ -10,7 +10,11 @@ interface Case {
   readonly size?: number;
   readonly valueSize?: number;
   readonly causal?: boolean;
-  readonly documents?: boolean;
+  /** Runs of four tokens, every second token, or runs with padding that nobody sees. */
+  readonly documents?: "runs" | "mixed" | "padded";
+  readonly window?: number;
+  readonly softCap?: number;
+  readonly slopes?: boolean;
   /** Layout of q, k, v and their gradients: [B, H, T, D], [B, T, H, D], or that as columns of one array. */
   readonly layout?: "heads first" | "time first" | "packed";
 }
@@ -18,8 +22,8 @@ interface Case {
 const cases: Case[] = [
   ...[1, 3, 4, 7, 63, 64, 65, 127].map((queries) => ({ queries, causal: true })),
   ...[1, 5, 64, 65].map((queries) => ({ queries, causal: false })),
-  { queries: 66, causal: true, documents: true, batch: 3 },
-  { queries: 9, causal: false, documents: true },
+  { queries: 66, causal: true, documents: "runs", batch: 3 },
+  { queries: 9, causal: false, documents: "runs" },
   { queries: 70, heads: 6, groups: 2, causal: true, batch: 2 },
   { queries: 70, heads: 3, groups: 1, causal: true, layout: "time first", batch: 2 },
   { queries: 1, keys: 33, causal: true },
@@ -29,6 +33,30 @@ const cases: Case[] = [
   { queries: 130, size: 32, valueSize: 64, causal: true, layout: "time first" },
   { queries: 21, heads: 4, groups: 2, causal: true, layout: "packed", batch: 2 },
   { queries: 21, size: 6, valueSize: 10, causal: true, layout: "packed", batch: 2 },
+  { queries: 67, causal: true, documents: "mixed" },
+  { queries: 37, causal: false, documents: "mixed" },
+  { queries: 70, causal: true, documents: "padded", batch: 2 },
+  { queries: 70, causal: false, documents: "padded" },
+  ...[1, 3, 4, 8, 33, 100].map((window) => ({ queries: 70, causal: true, window })),
+  { queries: 5, keys: 40, causal: true, window: 9 },
+  { queries: 40, keys: 5, causal: true, window: 3 },
+  { queries: 66, causal: true, softCap: 0.7 },
+  { queries: 33, causal: false, softCap: 5 },
+  { queries: 66, heads: 4, groups: 2, causal: true, slopes: true },
+  { queries: 5, keys: 40, causal: true, slopes: true },
+  {
+    queries: 67,
+    heads: 4,
+    groups: 2,
+    causal: true,
+    window: 20,
+    softCap: 1,
+    slopes: true,
+    documents: "padded",
+    batch: 2,
+  },
+  { queries: 67, causal: true, window: 6, softCap: 1, slopes: true, documents: "mixed" },
+  { queries: 40, size: 192, valueSize: 128, causal: true, window: 20, softCap: 1, slopes: true, layout: "time first" },
 ];
 
 const title = (c: Case) =>
@@ -62,7 +90,10 @@ test("the f64 formulas of this test have the gradient that differences show", ()
     size: 3,
     valueSize: 2,
     causal: true,
-    documents: true,
+    documents: "runs",
+    window: 3,
+    softCap: 1,
+    slopes: true,
   });
   const loss = (at: AttentionInputs) =>
     formulas(at, dOutput).output.reduce((sum, o, i) => sum + o * values(dOutput)[i], 0);
@@ -147,6 +178,60 @@ test("two runs give the same bits", () => {
   expect(first).toEqual(second);
 });
 
+describe("values of other documents", () => {
+  /** Documents of 11 tokens: the middle one's results when the others hold their numbers times `factor`. */
+  const middle = (factor: number, rest: Partial<Case> = {}): number[] => {
+    const { inputs, output, rowMax, logSumExp, dOutput, dq, dk, dv } = operands({ queries: 33, causal: true, ...rest });
+    const mine = (t: number): boolean => t >= 11 && t < 22;
+    const ids = { ...rowMax, data: Int32Array.from({ length: 33 }, (_, t) => Math.floor(t / 11)), shape: [1, 33] };
+    const documents = { query: { ...ids, strides: [33, 1] }, key: { ...ids, strides: [33, 1] } };
+    for (const { data, shape } of [inputs.q, inputs.k, inputs.v, dOutput]) {
+      for (const [at] of data.entries()) if (!mine(Math.floor(at / shape[3]) % 33)) data[at] *= factor;
+    }
+    attentionForward({ ...inputs, documents, output, rowMax, logSumExp });
+    attentionBackward({ ...inputs, documents, logSumExp, delta: deltaOf(dOutput, output), dOutput, dq, dk, dv });
+    return [output, rowMax, logSumExp, dq, dk, dv].flatMap((operand) => {
+      const row = operand.shape[3] ?? 1;
+      return [...operand.data].filter((_, at) => mine(Math.floor(at / row) % 33));
+    });
+  };
+
+  test.each([0, -3, 1e30, Number.POSITIVE_INFINITY, Number.NaN])(
+    "times %d change no bit of a document's results",
+    (factor) => {
+      expect(middle(factor)).toEqual(middle(1));
+      const options = { window: 7, softCap: 2, slopes: true };
+      expect(middle(factor, options)).toEqual(middle(1, options));
+    },
+  );
+
+  test("and their lengths neither", () => {
+    const { inputs, output, rowMax, logSumExp } = operands({ queries: 33, causal: true });
+    const results = [(t: number) => Math.floor(t / 11), (t: number) => (t < 11 ? t % 3 : t < 22 ? 9 : 10 + t)].map(
+      (id) => {
+        const data = Int32Array.from({ length: 33 }, (_, t) => id(t));
+        const ids = { data, offset: 0, shape: [1, 33], strides: [33, 1] };
+        attentionForward({ ...inputs, documents: { query: ids, key: ids }, output, rowMax, logSumExp });
+        return output.data.slice(11 * 16, 22 * 16);
+      },
+    );
+    expect(results[0]).toEqual(results[1]);
+  });
+});
+
+test("keys outside the window cost nothing", () => {
+  const seconds = (window: number): number => {
+    const { inputs, output, rowMax, logSumExp } = operands({ queries: 1024, heads: 1, causal: true });
+    const times = Array.from({ length: 9 }, () => {
+      const start = performance.now();
+      attentionForward({ ...inputs, window, output, rowMax, logSumExp });
+      return performance.now() - start;
+    });
+    return Math.min(...times);
+  };
+  expect(seconds(1024) / seconds(32)).toBeGreaterThan(3); // 16 times fewer pairs; 10 or so measured
+});
+
 test("no batch and no queries are no work", () => {
   for (const c of [
     { queries: 3, batch: 0 },
@@ -188,8 +273,12 @@ function operands(c: Case) {
     c.layout === "packed"
       ? packed(queries)
       : [matrix(heads, queries, size), matrix(groups, keys, size), matrix(groups, keys, valueSize)];
-  const ids = (t: number): AttentionOperand<Int32Array> => {
-    const data = Int32Array.from({ length: batch * t }, (_, i) => Math.floor((i % t) / 4) + Math.floor(i / t));
+  const ids = (t: number, padding: number): AttentionOperand<Int32Array> => {
+    const data = Int32Array.from({ length: batch * t }, (_, i) => {
+      if (c.documents === "mixed") return i % 2;
+      const run = Math.floor((i % t) / (c.documents === "padded" ? 7 : 4));
+      return c.documents === "padded" && run % 3 === 1 ? padding : run + Math.floor(i / t);
+    });
     return { data, offset: 0, shape: [batch, t], strides: [t, 1] };
   };
   const [q, k, v] = three();
@@ -198,9 +287,12 @@ function operands(c: Case) {
     q,
     k,
     v,
-    ...(c.documents && { documents: { query: ids(queries), key: ids(keys) } }),
+    ...(c.documents && { documents: { query: ids(queries, -1), key: ids(keys, -2) } }),
     scale: 1 / Math.sqrt(size),
     causal: c.causal ?? false,
+    ...(c.window && { window: c.window }),
+    ...(c.softCap && { softCap: c.softCap }),
+    ...(c.slopes && { slopes: Array.from({ length: heads }, (_, h) => 2 ** -(h + 1)) }),
   };
   return {
     inputs,
@@ -235,7 +327,10 @@ function values({ data, offset, shape, strides }: AttentionOperand): number[] {
 }
 
 /** Attention and its gradients straight from the formulas, in f64; results in row-major order of the operands' shapes. */
-function formulas({ q, k, v, documents, scale, causal }: AttentionInputs, dOutput: AttentionOperand) {
+function formulas(
+  { q, k, v, documents, scale, causal, window = Infinity, softCap, slopes }: AttentionInputs,
+  dOutput: AttentionOperand,
+) {
   const [batch, heads, queries, size] = q.shape;
   const [, groups, keys] = k.shape;
   const valueSize = v.shape[3];
@@ -252,22 +347,27 @@ function formulas({ q, k, v, documents, scale, causal }: AttentionInputs, dOutpu
     const firstKey = (b * groups + Math.floor(h / (heads / groups))) * keys;
     const visible = Array.from({ length: keys }, (_, j) => j).filter((j) => {
       const { query, key } = documents ?? {};
+      const distance = i + keys - queries - j;
       return (
-        (!causal || j <= i + keys - queries) && (!query || query.data[b * queries + i] === key?.data[b * keys + j])
+        (!causal || (distance >= 0 && distance < window)) &&
+        (!query || query.data[b * queries + i] === key?.data[b * keys + j])
       );
     });
     const dot = (x: number[], y: number[], at: number, to: number, n: number) => {
       return Array.from({ length: n }, (_, d) => x[at * n + d] * y[to * n + d]).reduce((s, e) => s + e, 0);
     };
-    const scores = visible.map((j) => scale * dot(Q, K, row, firstKey + j, size));
-    rowMax[row] = Math.max(...scores);
-    const sum = scores.reduce((s, score) => s + Math.exp(score - rowMax[row]), 0);
-    logSumExp[row] = rowMax[row] + Math.log(sum);
+    const raw = visible.map((j) => scale * dot(Q, K, row, firstKey + j, size));
+    const capped = raw.map((score) => (softCap ? Math.tanh(score / softCap) : score));
+    const scores = visible.map((j, at) => (softCap ?? 1) * capped[at] - (slopes?.[h] ?? 0) * (i + keys - queries - j));
+    rowMax[row] = Math.max(...raw);
+    const shift = Math.max(...scores);
+    const sum = scores.reduce((s, score) => s + Math.exp(score - shift), 0);
+    logSumExp[row] = visible.length > 0 ? shift + Math.log(sum) : -Infinity;
     const p = scores.map((score) => Math.exp(score - logSumExp[row]));
     const dp = visible.map((j) => dot(dO, V, row, firstKey + j, valueSize));
     const mean = p.reduce((s, x, at) => s + x * dp[at], 0);
     visible.forEach((j, at) => {
-      const ds = scale * p[at] * (dp[at] - mean);
+      const ds = scale * p[at] * (dp[at] - mean) * (softCap ? 1 - capped[at] ** 2 : 1);
       for (let d = 0; d < valueSize; d++) {
         output[row * valueSize + d] += p[at] * V[(firstKey + j) * valueSize + d];
         dv[(firstKey + j) * valueSize + d] += p[at] * dO[row * valueSize + d];

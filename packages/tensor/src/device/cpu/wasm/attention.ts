@@ -2,6 +2,7 @@
 // assembly/attention.as one head at a time. Scores exist for a few query rows at a time only.
 
 import { wasmKernels, wasmRegions } from "./instance.ts";
+import { keyRanges } from "./ranges.ts";
 import { copyIn, copyStrided, planStage, type StagePlan } from "./stage.ts";
 
 /** A strided array: value [b, h, ..] is `data[offset + b * strides[0] + h * strides[1] + ..]`. */
@@ -26,15 +27,21 @@ export interface AttentionInputs {
   readonly scale: number;
   /** Hide keys j > i + Tk - Tq from query i. */
   readonly causal: boolean;
+  /** Hide the keys before the last so many that a causal mask leaves. Hidden keys cost nothing. */
+  readonly window?: number;
+  /** c: a scaled score s becomes c tanh(s / c). */
+  readonly softCap?: number;
+  /** Of each head: slope * (i + Tk - Tq - j) is then taken off. */
+  readonly slopes?: readonly number[];
 }
 
 /** Operands of `attentionForward`. */
 export interface AttentionForward extends AttentionInputs {
   /** Gets softmax(scores) v, [B, H, Tq, Dv]. */
   readonly output: AttentionOperand;
-  /** Gets the largest visible score of each row, [B, H, Tq]. */
+  /** Gets the largest visible `scale q k^T` of each row, before cap and slopes, [B, H, Tq]. */
   readonly rowMax: AttentionOperand;
-  /** Gets log(sum(exp(visible scores))) of each row, [B, H, Tq]. */
+  /** Gets log(sum(exp(visible scores))) of each row, after them, [B, H, Tq]. */
   readonly logSumExp: AttentionOperand;
 }
 
@@ -53,7 +60,8 @@ export interface AttentionBackward extends AttentionInputs {
 }
 
 /**
- * output = softmax(scale * q k^T, over visible keys) v, with the maximum and the log-sum-exp of each row of scores.
+ * output = softmax(scores, over visible keys) v, with the maximum and the log-sum-exp of each row of scores. Scores are scale * q k^T,
+ * capped and with slopes where those are given.
  *
  * A row that sees no key gives zeros, maximum -Infinity and log-sum-exp -Infinity. A NaN among a row's visible scores
  * shows in all three. f32 throughout, sums in a fixed order: the same bits in every run. Holds one batch
@@ -69,7 +77,7 @@ export interface AttentionBackward extends AttentionInputs {
  * output.data; // [2, 3]
  */
 export function attentionForward(operands: AttentionForward): void {
-  const { q, k, v, documents, scale, causal, output, rowMax, logSumExp } = operands;
+  const { q, k, v, documents, scale, causal, window, softCap = 0, slopes, output, rowMax, logSumExp } = operands;
   const [batch, heads, queries, size] = q.shape;
   const [, groups, keys] = k.shape;
   const valueSize = v.shape[3];
@@ -88,16 +96,21 @@ export function attentionForward(operands: AttentionForward): void {
     rows,
     rows,
     rows,
+    rows / 2,
+    rows,
     columns,
     4 * columns,
   );
-  const [allQ, allK, allV, allO, atQ, atKT, atV, atO, atMax, atSum, atQueryIds, atKeyIds, atScores] = starts;
+  const [allQ, allK, allV, allO, atQ, atKT, atV, atO, atMax, ofInputs, atSum, ...rest] = starts;
+  const [atRanges, atQueryIds, atKeyIds, atScores] = rest;
+  const atShift = softCap || slopes ? ofInputs : atMax;
   if (rows !== queries || columns !== keys || width !== size || valueWidth !== valueSize) clear(memory, atQ, atO);
+  const words = new Int32Array(memory.buffer);
   for (let b = 0; b < batch; b++) {
     const headQ = loadBatch(q, b, plans[0], memory, allQ);
     const headK = loadBatch(k, b, plans[1], memory, allK);
     const headV = loadBatch(v, b, plans[2], memory, allV);
-    if (documents) copyIds(documents, b, memory, atQueryIds, atKeyIds);
+    loadMask(operands, b, words, atRanges, atQueryIds, atKeyIds);
     for (let h = 0; h < heads; h++) {
       const group = Math.floor((h * groups) / heads);
       if ((h * groups) % heads === 0) {
@@ -111,7 +124,9 @@ export function attentionForward(operands: AttentionForward): void {
         atV,
         atO,
         atMax,
+        atShift,
         atSum,
+        atRanges,
         documents ? atQueryIds : 0,
         documents ? atKeyIds : 0,
         queries,
@@ -120,9 +135,13 @@ export function attentionForward(operands: AttentionForward): void {
         valueWidth,
         scale,
         causal ? 1 : 0,
+        causal ? (window ?? 0) : 0,
+        softCap,
+        slopes?.[h] ?? 0,
         atScores,
       );
-      for (let i = 0; i < queries; i++) memory[atSum / 4 + i] = memory[atMax / 4 + i] + Math.log(memory[atSum / 4 + i]);
+      for (let i = 0; i < queries; i++)
+        memory[atSum / 4 + i] = memory[atShift / 4 + i] + Math.log(memory[atSum / 4 + i]);
       saveHead(output, b, h, memory, { at: atO, row: valueWidth, column: 1 }, together && allO - 4 * output.offset);
       saveRow(rowMax, b, h, memory, atMax);
       saveRow(logSumExp, b, h, memory, atSum);
@@ -135,7 +154,7 @@ export function attentionForward(operands: AttentionForward): void {
  * Gradients of q, k and v, from the log-sum-exp of the forward; the scores are computed again.
  *
  *   p = exp(scores - logSumExp)        dv = p^T dOutput            (summed over the query heads of a key head)
- *   dp = dOutput v^T                   ds = scale * p * (dp - delta)
+ *   dp = dOutput v^T                   ds = scale * p * (dp - delta), times 1 - tanh^2 with a cap
  *   dq = ds k                          dk = ds^T q                 (summed likewise)
  *
  * The maximum carries no gradient; that of the log-sum-exp comes in through delta. Fixed order of sums, as in the forward. Holds what
@@ -152,7 +171,8 @@ export function attentionForward(operands: AttentionForward): void {
  * dv.data; // [0.5, 0.5]
  */
 export function attentionBackward(operands: AttentionBackward): void {
-  const { q, k, v, documents, scale, causal, logSumExp, delta, dOutput, dq, dk, dv } = operands;
+  const { q, k, v, documents, scale, causal, window, softCap = 0, slopes } = operands;
+  const { logSumExp, delta, dOutput, dq, dk, dv } = operands;
   const [batch, heads, queries, size] = q.shape;
   const [, groups, keys] = k.shape;
   const valueSize = v.shape[3];
@@ -179,16 +199,20 @@ export function attentionBackward(operands: AttentionBackward): void {
     rows * width,
     columns * width,
     columns * valueWidth,
+    rows / 2,
     rows,
     columns,
     blockSize,
     blockSize,
+    columns,
   );
   const [allQ, allK, allV, allDO, allLse, allDelta, allGradients, ...one] = starts;
-  const [atQ, atK, atKT, atVT, atLse, atDelta, atDO, atDQ, atDK, atDV, atQueryIds, atKeyIds, atP, atDS] = one;
+  const [atQ, atK, atKT, atVT, atLse, atDelta, atDO, atDQ, atDK, atDV, ...rest] = one;
+  const [atRanges, atQueryIds, atKeyIds, atP, atDS, atSlopes] = rest;
   if (rows !== queries || columns !== keys || width !== size || valueWidth !== valueSize) clear(memory, atQ, atDQ);
   const inGradients = together && allGradients - 4 * first;
   const perGroup = heads / groups;
+  const words = new Int32Array(memory.buffer);
   for (let b = 0; b < batch; b++) {
     const headQ = loadBatch(q, b, plans[0], memory, allQ);
     const headK = loadBatch(k, b, plans[1], memory, allK);
@@ -196,12 +220,12 @@ export function attentionBackward(operands: AttentionBackward): void {
     const headDO = loadBatch(dOutput, b, plans[3], memory, allDO);
     const headLse = loadBatch(logSumExp, b, plans[4], memory, allLse);
     const headDelta = loadBatch(delta, b, plans[5], memory, allDelta);
-    if (documents) copyIds(documents, b, memory, atQueryIds, atKeyIds);
+    loadMask(operands, b, words, atRanges, atQueryIds, atKeyIds);
     for (let group = 0; group < groups; group++) {
       copyHead(headK(group), { at: atK, row: width, column: 1 }, keys, size);
       copyHead(headK(group), { at: atKT, row: 1, column: columns }, keys, size);
       copyHead(headV(group), { at: atVT, row: 1, column: columns }, keys, valueSize);
-      clear(memory, atDK, atQueryIds);
+      clear(memory, atDK, atRanges);
       for (let h = group * perGroup; h < (group + 1) * perGroup; h++) {
         copyHead(headQ(h), { at: atQ, row: width, column: 1 }, queries, size);
         copyHead(headDO(h), { at: atDO, row: valueWidth, column: 1 }, queries, valueSize);
@@ -218,6 +242,7 @@ export function attentionBackward(operands: AttentionBackward): void {
           atDQ,
           atDK,
           atDV,
+          atRanges,
           documents ? atQueryIds : 0,
           documents ? atKeyIds : 0,
           queries,
@@ -226,8 +251,12 @@ export function attentionBackward(operands: AttentionBackward): void {
           valueWidth,
           scale,
           causal ? 1 : 0,
+          causal ? (window ?? 0) : 0,
+          softCap,
+          slopes?.[h] ?? 0,
           atP,
           atDS,
+          atSlopes,
         );
         saveHead(dq, b, h, memory, { at: atDQ, row: width, column: 1 }, inGradients);
       }
@@ -346,19 +375,26 @@ function zero(operands: readonly AttentionOperand[]): void {
   }
 }
 
-function copyIds(
-  { query, key }: NonNullable<AttentionInputs["documents"]>,
+/** Copies what a batch row's queries see: the ranges of keys, and the ids where there are documents. */
+function loadMask(
+  { q, k, documents, causal, window }: AttentionInputs,
   b: number,
-  memory: Float32Array<ArrayBuffer>,
+  words: Int32Array,
+  atRanges: number,
   atQueryIds: number,
   atKeyIds: number,
 ): void {
-  const words = new Int32Array(memory.buffer);
-  for (const [ids, at] of [
-    [query, atQueryIds],
-    [key, atKeyIds],
-  ] as const) {
-    const { data, offset, shape, strides } = ids;
+  const idsAt = ({ data, offset, shape, strides }: AttentionOperand<Int32Array>, at: number): Int32Array => {
     for (let i = 0; i < shape[1]; i++) words[at / 4 + i] = data[offset + b * strides[0] + i * strides[1]];
-  }
+    return words.subarray(at / 4, at / 4 + shape[1]);
+  };
+  const ids = documents && { query: idsAt(documents.query, atQueryIds), key: idsAt(documents.key, atKeyIds) };
+  const ranges = keyRanges({
+    queries: q.shape[2],
+    keys: k.shape[2],
+    causal,
+    ...(window && { window }),
+    ...(ids && { documents: ids }),
+  });
+  words.set(ranges, atRanges / 4);
 }

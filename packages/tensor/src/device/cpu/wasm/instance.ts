@@ -40,7 +40,9 @@ interface WasmKernels {
     v: number,
     o: number,
     rowMax: number,
+    rowShift: number,
     rowSum: number,
+    ranges: number,
     queryIds: number,
     keyIds: number,
     queries: number,
@@ -49,6 +51,9 @@ interface WasmKernels {
     valueSize: number,
     scale: number,
     causal: number,
+    window: number,
+    softCap: number,
+    slope: number,
     scores: number,
   ): void;
   attentionBackward(
@@ -62,6 +67,7 @@ interface WasmKernels {
     dq: number,
     dk: number,
     dv: number,
+    ranges: number,
     queryIds: number,
     keyIds: number,
     queries: number,
@@ -70,8 +76,12 @@ interface WasmKernels {
     valueSize: number,
     scale: number,
     causal: number,
+    window: number,
+    softCap: number,
+    slope: number,
     scores: number,
     gradients: number,
+    slopes: number,
   ): void;
 }
 

@@ -6,6 +6,7 @@
 // lays it out transposed.
 
 import { expFlushed4 } from "./exp";
+import { capped4, cappedSlope4 } from "./tanh";
 
 const BLOCK: i32 = 32; // query rows whose scores the backward holds at a time; a multiple of 4
 
@@ -15,35 +16,54 @@ export function attentionBlockRows(): i32 {
 }
 
 /**
- * o = softmax(scale * q k^T where visible) v for one head, row-major:
- * q [queries, size], kT [size, keys], v [keys, valueSize], o [queries, valueSize].
- * rowMax[i] gets the largest visible scaled score (-inf if there is none), rowSum[i] the sum of exp(score - rowMax[i]).
- * Query i sees key j if j <= i + keys - queries (when causal) and queryIds[i] = keyIds[j] (when the pointers are not 0).
- * Rows that see nothing give zeros.
+ * o = softmax(s where visible) v for one head, row-major: q [queries, size], kT [size, keys], v [keys, valueSize],
+ * o [queries, valueSize]. With r = scale q k^T the softmax's inputs s are
+ *   s = r, or softCap tanh(r / softCap) unless softCap is 0, less slope (i + keys - queries - j).
+ * rowMax[i] gets the largest visible r (-inf if there is none), rowShift[i] the largest visible s, rowSum[i] the sum of
+ * exp(s - rowShift[i]). rowShift may be rowMax where softCap and slope are 0.
+ *
+ * Query i is at key i + keys - queries. It sees the keys up to there when causal, the last `window` of those only unless
+ * window is 0, and of those the ones with queryIds[i] = keyIds[j] (when the pointers are not 0). Rows that see nothing give zeros.
+ * ranges: two integers for each four queries, the keys [from, to) that any of the four sees: multiples of 4 that never
+ * fall. Keys outside cost nothing.
  *
  * All matrices are padded with zeros: queries to a multiple of 4, keys and features to multiples of 8. size and valueSize
- * are the padded ones; queries and keys are not. rowMax, rowSum and the ids are as long as their padded axes.
+ * are the padded ones; queries and keys are not. rowMax, rowShift, rowSum and the ids are as long as their padded axes.
  * scores: room for [4, keys].
  */
 export function attentionForward(
-  q: usize, kT: usize, v: usize, o: usize, rowMax: usize, rowSum: usize,
-  queryIds: usize, keyIds: usize,
-  queries: i32, keys: i32, size: i32, valueSize: i32, scale: f32, causal: bool,
+  q: usize, kT: usize, v: usize, o: usize, rowMax: usize, rowShift: usize, rowSum: usize,
+  ranges: usize, queryIds: usize, keyIds: usize,
+  queries: i32, keys: i32, size: i32, valueSize: i32,
+  scale: f32, causal: bool, window: i32, softCap: f32, slope: f32,
   scores: usize,
 ): void {
   const stride = padded(keys) << 2;
+  const asTheyAre = softCap == 0 && slope == 0;
+  const finiteV = !keyIds || isFinite4(v, keys * valueSize);
   for (let i = 0; i < queries; i += 4) {
-    const reach = padded(visibleKeys(i + 3, queries, keys, causal));
-    products(q + (i * size << 2), size << 2, 4, kT, stride, scores, stride, 4, reach, size, false);
+    const from = firstKey(ranges, i), count = endKey(ranges, i) - from;
+    const first = scores + (from << 2);
+    products(q + (i * size << 2), size << 2, 4, kT + (from << 2), stride, first, stride, 4, count, size, false);
     for (let row = i; row < i + 4; row++) {
-      const at = scores + (row - i) * stride;
-      const largest = maskRow(at, row, visibleKeys(row, queries, keys, causal), reach, scale, queryIds, keyIds);
-      const sum = softmaxRow(at, reach, largest);
-      store<f32>(rowMax + (row << 2), largest);
-      store<f32>(rowSum + (row << 2), sum);
+      const at = first + (row - i) * stride;
+      const ids = keyIds ? keyIds + (from << 2) : 0;
+      const id = keyIds ? load<i32>(queryIds + (row << 2)) : 0;
+      const visible = visibleKeys(row, queries, keys, causal) - from;
+      const hidden = window ? max(0, visible - window) : 0;
+      let largest: f32;
+      if (asTheyAre) {
+        largest = maskRow(at, hidden, visible, count, scale, id, ids);
+        store<f32>(rowMax + (row << 2), largest);
+      } else {
+        const position = row + keys - queries - from;
+        largest = transformRow(at, 0, hidden, visible, count, scale, softCap, slope, position, id, ids, rowMax + (row << 2));
+      }
+      store<f32>(rowShift + (row << 2), largest);
+      store<f32>(rowSum + (row << 2), softmaxRow(at, count, largest));
     }
     const to = o + (i * valueSize << 2);
-    products(scores, stride, 4, v, valueSize << 2, to, valueSize << 2, 4, valueSize, reach, false);
+    productsOfVisible(first, stride, 4, v + (from * valueSize << 2), valueSize << 2, to, valueSize << 2, 4, valueSize, count, false, finiteV);
     for (let row = i; row < i + 4; row++) {
       const sum = load<f32>(rowSum + (row << 2));
       scaleRow(o + (row * valueSize << 2), valueSize, sum == 0 ? 0 : 1 / sum);
@@ -53,40 +73,59 @@ export function attentionForward(
 
 /**
  * Gradients of one head from the forward's log-sum-exp of each row, and delta = rowsum(do * o) - dlse:
- *   p = exp(score - lse), dv += p^T do, dp = do v^T, ds = scale * p * (dp - delta), dq = ds k, dk += ds^T q.
+ *   p = exp(s - lse), dv += p^T do, dp = do v^T, dr = scale * p * (dp - delta) * ds/dr, dq = dr k, dk += dr^T q
+ * with ds/dr = 1 - tanh^2(r / softCap), or 1 where softCap is 0.
  * dq is replaced; dk and dv are added to, so that the heads of a group share them. Layouts as in the forward, and k
- * [keys, size], vT [valueSize, keys]. scores and gradients: room for [32, keys] each.
+ * [keys, size], vT [valueSize, keys]. scores and gradients: room for [32, keys] each; slopes: for [keys].
  */
 export function attentionBackward(
   q: usize, k: usize, kT: usize, vT: usize, lse: usize, delta: usize, dO: usize, dq: usize, dk: usize, dv: usize,
-  queryIds: usize, keyIds: usize,
-  queries: i32, keys: i32, size: i32, valueSize: i32, scale: f32, causal: bool,
-  scores: usize, gradients: usize,
+  ranges: usize, queryIds: usize, keyIds: usize,
+  queries: i32, keys: i32, size: i32, valueSize: i32,
+  scale: f32, causal: bool, window: i32, softCap: f32, slope: f32,
+  scores: usize, gradients: usize, slopes: usize,
 ): void {
   const stride = padded(keys) << 2;
+  const asTheyAre = softCap == 0 && slope == 0;
+  const finiteQ = !keyIds || isFinite4(q, queries * size);
+  const finiteK = !keyIds || isFinite4(k, keys * size);
+  const finiteDO = !keyIds || isFinite4(dO, queries * valueSize);
   for (let block = 0; block < queries; block += BLOCK) {
     const end = min(block + BLOCK, (queries + 3) & ~3);
     for (let i = block; i < end; i += 4) {
-      const reach = padded(visibleKeys(i + 3, queries, keys, causal));
-      const p = scores + (i - block) * stride;
-      const ds = gradients + (i - block) * stride;
-      products(q + (i * size << 2), size << 2, 4, kT, stride, p, stride, 4, reach, size, false);
-      products(dO + (i * valueSize << 2), valueSize << 2, 4, vT, stride, ds, stride, 4, reach, valueSize, false);
+      const from = firstKey(ranges, i), count = endKey(ranges, i) - from;
+      const p = scores + (i - block) * stride + (from << 2);
+      const dr = gradients + (i - block) * stride + (from << 2);
+      products(q + (i * size << 2), size << 2, 4, kT + (from << 2), stride, p, stride, 4, count, size, false);
+      products(dO + (i * valueSize << 2), valueSize << 2, 4, vT + (from << 2), stride, dr, stride, 4, count, valueSize, false);
       for (let row = i; row < i + 4; row++) {
         const at = (row - i) * stride;
-        maskRow(p + at, row, visibleKeys(row, queries, keys, causal), reach, scale, queryIds, keyIds);
-        gradientRow(p + at, ds + at, reach, load<f32>(lse + (row << 2)), load<f32>(delta + (row << 2)), scale);
+        const ids = keyIds ? keyIds + (from << 2) : 0;
+        const id = keyIds ? load<i32>(queryIds + (row << 2)) : 0;
+        const visible = visibleKeys(row, queries, keys, causal) - from;
+        const hidden = window ? max(0, visible - window) : 0;
+        if (asTheyAre) {
+          maskRow(p + at, hidden, visible, count, scale, id, ids);
+        } else {
+          const position = row + keys - queries - from;
+          transformRow(p + at, slopes, hidden, visible, count, scale, softCap, slope, position, id, ids, 0);
+        }
+        gradientRow(p + at, dr + at, count, load<f32>(lse + (row << 2)), load<f32>(delta + (row << 2)), scale);
+        if (softCap != 0) multiplyRow(dr + at, slopes, count);
+        if (keyIds) hideRow(p + at, dr + at, hidden, visible, count, id, ids);
       }
-      products(ds, stride, 4, k, size << 2, dq + (i * size << 2), size << 2, 4, size, reach, false);
+      productsOfVisible(dr, stride, 4, k + (from * size << 2), size << 2, dq + (i * size << 2), size << 2, 4, size, count, false, finiteK);
     }
-    const reach = padded(visibleKeys(end - 1, queries, keys, causal));
-    for (let j = 0; j < reach; j += 4) {
-      // rows before the first that reaches these keys hold no scores for them
-      const first = causal ? max(block, (j + queries - keys) & ~3) : block;
-      const from = (first - block) * stride + (j << 2);
-      const rows = end - first;
-      products(gradients + from, 4, stride, q + (first * size << 2), size << 2, dk + (j * size << 2), size << 2, 4, size, rows, true);
-      products(scores + from, 4, stride, dO + (first * valueSize << 2), valueSize << 2, dv + (j * valueSize << 2), valueSize << 2, 4, valueSize, rows, true);
+    // the rows first..last reach the keys j..j + 3: others hold no scores for them
+    let first = block, last = block;
+    const stop = load<i32>(ranges + (end - 4 << 1), 4);
+    for (let j = load<i32>(ranges + (block << 1)); j < stop; j += 4) {
+      while (load<i32>(ranges + (first << 1), 4) <= j) first += 4;
+      while (last < end && load<i32>(ranges + (last << 1)) <= j) last += 4;
+      const at = (first - block) * stride + (j << 2);
+      const rows = last - first;
+      productsOfVisible(gradients + at, 4, stride, q + (first * size << 2), size << 2, dk + (j * size << 2), size << 2, 4, size, rows, true, finiteQ);
+      productsOfVisible(scores + at, 4, stride, dO + (first * valueSize << 2), valueSize << 2, dv + (j * valueSize << 2), valueSize << 2, 4, valueSize, rows, true, finiteDO);
     }
   }
 }
@@ -128,6 +167,29 @@ function tile(a: usize, aRow: i32, aStep: i32, b: usize, bRow: i32, c: usize, cR
   put(c + cRow * 3, c30, c31, add);
 }
 
+// As products, where a is 0 for hidden pairs. Unless b is finite, slowly: no infinity or NaN of a hidden b gets into a sum.
+function productsOfVisible(
+  a: usize, aRow: i32, aStep: i32, b: usize, bRow: i32, c: usize, cRow: i32,
+  m: i32, n: i32, depth: i32, add: bool, finite: bool,
+): void {
+  if (finite) {
+    products(a, aRow, aStep, b, bRow, c, cRow, m, n, depth, add);
+    return;
+  }
+  for (let i = 0; i < m; i++) {
+    for (let j = 0; j < n; j += 4) {
+      let sum = f32x4.splat(0);
+      for (let p = 0; p < depth; p++) {
+        const x = v128.load32_splat(a + i * aRow + p * aStep);
+        const xy = f32x4.mul(x, v128.load(b + p * bRow + (j << 2)));
+        sum = f32x4.add(sum, v128.and(xy, f32x4.ne(x, f32x4.splat(0))));
+      }
+      const to = c + i * cRow + (j << 2);
+      v128.store(to, add ? f32x4.add(v128.load(to), sum) : sum);
+    }
+  }
+}
+
 // @ts-ignore: decorator
 @inline
 function put(to: usize, low: v128, high: v128, add: bool): void {
@@ -154,18 +216,47 @@ function padded(keys: i32): i32 {
   return (keys + 7) & ~7;
 }
 
-// How many leading keys a query sees, before documents.
+// Whether all values are finite; `count` is a multiple of 8.
+function isFinite4(at: usize, count: i32): bool {
+  const end = at + (count << 2);
+  let sum = f32x4.splat(0);
+  for (; at < end; at += 32) {
+    const low = v128.load(at), high = v128.load(at, 16);
+    sum = f32x4.add(sum, f32x4.add(f32x4.sub(low, low), f32x4.sub(high, high))); // 0, or NaN for ever
+  }
+  return sumLanes(sum) == 0;
+}
+
+// The keys that the four queries from i on need scores for, as multiples of 8.
+function firstKey(ranges: usize, i: i32): i32 {
+  return load<i32>(ranges + (i << 1)) & ~7;
+}
+
+function endKey(ranges: usize, i: i32): i32 {
+  return padded(load<i32>(ranges + (i << 1), 4));
+}
+
+// How many leading keys a query sees, before windows and documents.
 function visibleKeys(query: i32, queries: i32, keys: i32, causal: bool): i32 {
   return causal ? max(0, min(keys, query + 1 + keys - queries)) : keys;
 }
 
-// Scales the scores of a row, makes those that are hidden and the padding -inf, and gives the maximum (NaN wins).
-function maskRow(row: usize, query: i32, visible: i32, reach: i32, scale: f32, queryIds: usize, keyIds: usize): f32 {
-  const hidden = f32x4.splat(-Infinity);
+// Which of the keys j..j + 3 are seen: those in [hidden, visible), of document `id` where there are ids.
+// @ts-ignore: decorator
+@inline
+function seenKeys(j: i32, hidden: i32, visible: i32, id: i32, ids: usize): v128 {
+  const keys = i32x4.add(i32x4.splat(j), i32x4(0, 1, 2, 3));
+  const seen = v128.and(i32x4.lt_s(keys, i32x4.splat(visible)), i32x4.ge_s(keys, i32x4.splat(hidden)));
+  return ids ? v128.and(seen, i32x4.eq(i32x4.splat(id), v128.load(ids + (j << 2)))) : seen;
+}
+
+// Scales the scores of a row of `count` keys, makes those that are hidden and the padding -inf, and gives the maximum (NaN wins).
+function maskRow(row: usize, hidden: i32, visible: i32, count: i32, scale: f32, id: i32, ids: usize): f32 {
+  const none = f32x4.splat(-Infinity);
   const scales = f32x4.splat(scale);
-  let most = hidden;
+  let most = none;
   let j = 0;
-  if (!keyIds) {
+  if (!ids && !hidden) {
     // all of these are seen
     for (; j + 4 <= visible; j += 4) {
       const at = row + (j << 2);
@@ -174,19 +265,47 @@ function maskRow(row: usize, query: i32, visible: i32, reach: i32, scale: f32, q
       most = f32x4.max(most, score);
     }
   }
-  const end = i32x4.splat(visible);
-  const id = i32x4.splat(keyIds ? load<i32>(queryIds + (query << 2)) : 0);
-  for (; j < reach; j += 4) {
-    let seen = i32x4.lt_s(i32x4.add(i32x4.splat(j), i32x4(0, 1, 2, 3)), end);
-    if (keyIds) seen = v128.and(seen, i32x4.eq(id, v128.load(keyIds + (j << 2))));
+  for (; j < count; j += 4) {
     const at = row + (j << 2);
-    const score = v128.bitselect(f32x4.mul(scales, v128.load(at)), hidden, seen);
+    const score = v128.bitselect(f32x4.mul(scales, v128.load(at)), none, seenKeys(j, hidden, visible, id, ids));
     v128.store(at, score);
     most = f32x4.max(most, score);
   }
+  return largestLane(most);
+}
+
+// As maskRow, for softmax inputs that are not the scaled scores: gives their maximum, and stores that of the scaled scores at
+// rowMax if it is not 0. slopes, if it is not 0, gets the derivatives of the inputs by the scaled scores. The query is at key `position`.
+function transformRow(
+  row: usize, slopes: usize, hidden: i32, visible: i32, count: i32,
+  scale: f32, softCap: f32, slope: f32, position: i32, id: i32, ids: usize, rowMax: usize,
+): f32 {
+  const none = f32x4.splat(-Infinity);
+  const scales = f32x4.splat(scale), caps = f32x4.splat(softCap), bias = f32x4.splat(slope);
+  let mostRaw = none, most = none;
+  for (let j = 0; j < count; j += 4) {
+    const at = row + (j << 2);
+    const seen = seenKeys(j, hidden, visible, id, ids);
+    let score = f32x4.mul(scales, v128.load(at));
+    mostRaw = f32x4.max(mostRaw, v128.bitselect(score, none, seen));
+    if (softCap != 0) {
+      if (slopes) v128.store(slopes + (j << 2), cappedSlope4(score, caps));
+      score = capped4(score, caps);
+    }
+    const distance = i32x4.sub(i32x4.splat(position - j), i32x4(0, 1, 2, 3));
+    score = f32x4.sub(score, f32x4.mul(bias, f32x4.convert_i32x4_s(distance)));
+    score = v128.bitselect(score, none, seen);
+    v128.store(at, score);
+    most = f32x4.max(most, score);
+  }
+  if (rowMax) store<f32>(rowMax, largestLane(mostRaw));
+  return largestLane(most);
+}
+
+function largestLane(x: v128): f32 {
   return max(
-    max(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1)),
-    max(f32x4.extract_lane(most, 2), f32x4.extract_lane(most, 3)),
+    max(f32x4.extract_lane(x, 0), f32x4.extract_lane(x, 1)),
+    max(f32x4.extract_lane(x, 2), f32x4.extract_lane(x, 3)),
   );
 }
 
@@ -218,6 +337,24 @@ function gradientRow(row: usize, gradient: usize, size: i32, lse: f32, delta: f3
     v128.store(row + at, high, 16);
     v128.store(gradient + at, f32x4.mul(f32x4.mul(scales, low), f32x4.sub(v128.load(gradient + at), deltas)));
     v128.store(gradient + at, f32x4.mul(f32x4.mul(scales, high), f32x4.sub(v128.load(gradient + at, 16), deltas)), 16);
+  }
+}
+
+// Zeros what gradientRow left at hidden keys: a NaN or an infinity of another document would show there.
+function hideRow(row: usize, gradient: usize, hidden: i32, visible: i32, count: i32, id: i32, ids: usize): void {
+  for (let j = 0; j < count; j += 4) {
+    const at = j << 2;
+    const seen = seenKeys(j, hidden, visible, id, ids);
+    v128.store(row + at, v128.and(v128.load(row + at), seen));
+    v128.store(gradient + at, v128.and(v128.load(gradient + at), seen));
+  }
+}
+
+// row = row * factors
+function multiplyRow(row: usize, factors: usize, size: i32): void {
+  for (let j = 0; j < size; j += 4) {
+    const at = row + (j << 2);
+    v128.store(at, f32x4.mul(v128.load(at), v128.load(factors + (j << 2))));
   }
 }
 
