@@ -3,12 +3,16 @@
 import {
   add,
   broadcastTo,
+  cast,
   concat,
+  div,
   equal,
   exp,
   expandDims,
+  full,
   greaterEqual,
   iota,
+  less,
   log,
   logicalAnd,
   matmul,
@@ -18,30 +22,37 @@ import {
   notEqual,
   reciprocal,
   reshape,
+  square,
   stopGradient,
   sub,
   sum,
   swapAxes,
   type Tensor,
+  tanh,
   where,
 } from "@mc/tensor";
 import { type AttentionParams, type AttentionSizes, attentionSizes } from "./sizes.ts";
 
 /**
- * S = scale q k^T, hidden where the mask is false; P = softmax(S); o = P v; rowMax = max S; rowLogSumExp = log sum exp S.
+ * R = scale q k^T; S = R, or c tanh(R / c) with a soft cap, less slope (i - j) with ALiBi; hidden where the mask is false;
+ * P = softmax(S); o = P v; rowMax = max R; rowLogSumExp = log sum exp S.
  * Rows that see nothing: o = 0, rowMax = rowLogSumExp = -infinity.
  */
 export function attentionReference([q, k, v, documents]: readonly Tensor[], params: AttentionParams): Tensor[] {
   const sizes = attentionSizes(q!, k!, v!, documents);
-  const scores = scaledScores(q!, k!, params.scale, sizes);
-  const visible = visiblePairs(scores, documents, params);
-  const rowMax = stopGradient(max(visible ? where(visible, scores, Number.NEGATIVE_INFINITY) : scores, { axis: -1 }));
-  const seesAny = notEqual(rowMax, Number.NEGATIVE_INFINITY);
-  const shifted = sub(scores, expandDims(where(seesAny, rowMax, 0), -1));
+  const raw = scaledScores(q!, k!, params.scale, sizes);
+  const visible = visiblePairs(raw, documents, params);
+  const largest = (x: Tensor): Tensor =>
+    stopGradient(max(visible ? where(visible, x, Number.NEGATIVE_INFINITY) : x, { axis: -1 }));
+  const rowMax = largest(raw);
+  const scores = softmaxInputs(raw, params);
+  const shift = scores === raw ? rowMax : largest(scores);
+  const seesAny = notEqual(shift, Number.NEGATIVE_INFINITY);
+  const shifted = sub(scores, expandDims(where(seesAny, shift, 0), -1));
   const e = visible ? onlyWhere(visible, shifted, exp) : exp(shifted);
   const total = sum(e, { axis: -1 });
   const safe = where(seesAny, total, 1);
-  const lse = where(seesAny, add(rowMax, log(safe)), Number.NEGATIVE_INFINITY);
+  const lse = where(seesAny, add(shift, log(safe)), Number.NEGATIVE_INFINITY);
   const weights = mul(e, expandDims(where(seesAny, reciprocal(safe), 0), -1));
   const out = matmul(joinGroups(weights, sizes), swapAxes(v!, 1, 2));
   return [toTokens(out, sizes, sizes.valueSize), rowMax, lse];
@@ -49,7 +60,8 @@ export function attentionReference([q, k, v, documents]: readonly Tensor[], para
 
 /**
  * Gradient of attention from what its forward left: lse [B, H, T], delta = rowsum(do * o) - dlse [B, H, T].
- *   P = exp(S - lse), dv = P^T do, dP = do v^T, dS = P * (dP - delta) * scale, dq = dS k, dk = dS^T q
+ *   P = exp(S - lse), dv = P^T do, dP = do v^T, dS = P * (dP - delta),
+ *   dR = scale dS, times 1 - tanh^2(R / c) with a soft cap, dq = dR k, dk = dR^T q
  * One output, [B, T, H*D + Hkv*D + Hkv*Dv]: dq, dk and dv of a token, head by head.
  */
 export function attentionBackwardReference(
@@ -58,15 +70,19 @@ export function attentionBackwardReference(
 ): Tensor[] {
   const sizes = attentionSizes(q!, k!, v!, documents);
   const { size, valueSize } = sizes;
-  const scores = scaledScores(q!, k!, params.scale, sizes);
-  const visible = visiblePairs(scores, documents, params);
-  const logWeights = sub(scores, expandDims(lse!, -1));
+  const raw = scaledScores(q!, k!, params.scale, sizes);
+  const visible = visiblePairs(raw, documents, params);
+  const logWeights = sub(softmaxInputs(raw, params), expandDims(lse!, -1));
   const weights = visible ? onlyWhere(visible, logWeights, exp) : exp(logWeights);
   const dRows = joinGroups(swapAxes(dOut!, 1, 2), sizes);
-  const dWeights = reshape(matmul(dRows, mT(swapAxes(v!, 1, 2))), scores.shape);
-  const dScores = joinGroups(mul(mul(weights, sub(dWeights, expandDims(delta!, -1))), params.scale), sizes);
-  const dq = matmul(dScores, swapAxes(k!, 1, 2));
-  const dk = matmul(mT(dScores), joinGroups(swapAxes(q!, 1, 2), sizes));
+  const dWeights = reshape(matmul(dRows, mT(swapAxes(v!, 1, 2))), raw.shape);
+  const dScores = mul(mul(weights, sub(dWeights, expandDims(delta!, -1))), params.scale);
+  const dRaw = joinGroups(
+    params.softCap === undefined ? dScores : mul(dScores, sub(1, square(tanh(div(raw, params.softCap))))),
+    sizes,
+  );
+  const dq = matmul(dRaw, swapAxes(k!, 1, 2));
+  const dk = matmul(mT(dRaw), joinGroups(swapAxes(q!, 1, 2), sizes));
   const dv = matmul(mT(joinGroups(weights, sizes)), dRows);
   const flat = (x: Tensor, features: number): Tensor => {
     const tokens = toTokens(x, sizes, features);
@@ -82,6 +98,20 @@ function scaledScores(q: Tensor, k: Tensor, scale: number, sizes: AttentionSizes
   return reshape(mul(scores, scale), [batch, heads, tokens, tokens]);
 }
 
+/** The inputs of the softmax, [B, H, T, T], from the scaled scores: capped, then with the bias that grows with the distance. */
+function softmaxInputs(raw: Tensor, { softCap, slopes }: AttentionParams): Tensor {
+  const capped = softCap === undefined ? raw : mul(tanh(div(raw, softCap)), softCap);
+  if (!slopes) return capped;
+  const { device } = raw;
+  const bySlope = reshape(concat(slopes.map((slope) => full([1], slope, { device }))), [slopes.length, 1, 1]);
+  return sub(capped, mul(bySlope, cast(distances(raw), "f32")));
+}
+
+/** i - j, i32 [B, H, T, T]. */
+function distances({ shape, device }: Tensor): Tensor {
+  return sub(iota(shape, 2, { device }), iota(shape, 3, { device }));
+}
+
 /** [B, H, T, X] as [B, Hkv, group*T, X]: the query heads of a group as further rows beside their key head. */
 function joinGroups(x: Tensor, { batch, keyHeads, group, tokens }: AttentionSizes): Tensor {
   return reshape(x, [batch, keyHeads, group * tokens, x.shape[3]!]);
@@ -93,9 +123,14 @@ function toTokens(x: Tensor, { batch, tokens }: AttentionSizes, features: number
 }
 
 /** bool [B, H, T, T], or undefined where every pair is visible. A token of a negative document sees nothing and is not seen. */
-function visiblePairs(scores: Tensor, documents: Tensor | undefined, { causal }: AttentionParams): Tensor | undefined {
-  const { shape, device } = scores;
-  const past = causal ? greaterEqual(iota(shape, 2, { device }), iota(shape, 3, { device })) : undefined;
+function visiblePairs(
+  scores: Tensor,
+  documents: Tensor | undefined,
+  { causal, window }: AttentionParams,
+): Tensor | undefined {
+  const { shape } = scores;
+  const before = causal ? greaterEqual(distances(scores), 0) : undefined;
+  const past = before && window !== undefined ? logicalAnd(before, less(distances(scores), window)) : before;
   if (!documents) return past;
   const [batch, , tokens] = shape as [number, number, number, number];
   const mine = broadcastTo(reshape(documents, [batch, 1, tokens, 1]), shape);

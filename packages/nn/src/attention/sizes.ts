@@ -8,6 +8,12 @@ export interface AttentionParams {
   readonly scale: number;
   /** Whether a token sees only itself and the tokens before it. */
   readonly causal: boolean;
+  /** w: token i sees tokens i - w < j <= i only. Causal attention only. */
+  readonly window?: number;
+  /** c: a scaled score s becomes c tanh(s / c). */
+  readonly softCap?: number;
+  /** m of each head: m (i - j) is taken off the score of query i and key j, after the cap. Causal attention only. */
+  readonly slopes?: readonly number[];
 }
 
 /** The letters of the shapes. */

@@ -2,15 +2,18 @@
 // Loops stay loops: a driver that compiles on the CPU takes seconds for their unrolled form.
 import type { WebGpuFusedKernel } from "@mc/tensor";
 import type { AttentionParams, AttentionSizes } from "./sizes.ts";
-import { documentTest, elementOf, literal, offsetOf, rowGrid } from "./wgslParts.ts";
+import { documentTest, elementOf, literal, offsetOf, reach, rowGrid, scoreCode } from "./wgslParts.ts";
 
 /** The forward kernel: a thread owns a query row and walks the keys it sees with an online softmax. */
 export function attentionRows(sizes: AttentionSizes, params: AttentionParams): WebGpuFusedKernel {
   const { batch, tokens, heads, group, size, valueSize } = sizes;
   const grid = rowGrid(batch * heads * tokens);
+  const sees = reach(tokens, params);
+  const score = scoreCode(params);
   return {
     passes: [{ entry: "attention", workgroups: grid.workgroups }],
     wgsl: ([q, k, v, documents], [out, rowMax, rowLse]) => `
+${score.module}
 @compute @workgroup_size(${grid.threads})
 fn attention(@builtin(global_invocation_id) id: vec3<u32>) {
   let row = ${grid.index};
@@ -23,27 +26,31 @@ fn attention(@builtin(global_invocation_id) id: vec3<u32>) {
   var query: array<f32, ${size}>;
   for (var d = 0u; d < ${size}u; d++) { query[d] = ${elementOf(q!, "qAt", "d")}; }
   var acc: array<f32, ${valueSize}>;
-  var most = -mc_infinity();
+  ${score.head}
+  var most = -mc_infinity(); // of raw
+  var shift = -mc_infinity(); // of s
   var total = 0.0;
-  for (var j = 0u; j < ${params.causal ? "i + 1u" : `${tokens}u`}; j++) {
+  for (var j = ${sees.firstKey("i")}; j < ${sees.endKey("i")}; j++) {
     ${documentTest(documents)}
     let kAt = ${offsetOf(k!, ["b", "j", "g"])};
-    var s = 0.0;
-    for (var d = 0u; d < ${size}u; d++) { s += query[d] * ${elementOf(k!, "kAt", "d")}; }
-    s *= ${literal(params.scale)};
-    let next = mc_max(most, s);
-    let keep = select(mc_exp(most - next), 0.0, total == 0.0);
+    var raw = 0.0;
+    for (var d = 0u; d < ${size}u; d++) { raw += query[d] * ${elementOf(k!, "kAt", "d")}; }
+    raw *= ${literal(params.scale)};
+    ${score.input}
+    most = mc_max(most, raw);
+    let next = ${score.changes ? "mc_max(shift, s)" : "most"};
+    let keep = select(mc_exp(shift - next), 0.0, total == 0.0);
     let p = mc_exp(s - next);
     let vAt = ${offsetOf(v!, ["b", "j", "g"])};
     for (var d = 0u; d < ${valueSize}u; d++) { acc[d] = acc[d] * keep + p * ${elementOf(v!, "vAt", "d")}; }
-    most = next;
+    shift = next;
     total = total * keep + p;
   }
   let share = select(1.0 / total, 0.0, total == 0.0);
   let outAt = ${offsetOf(out!, ["b", "i", "h"])};
   for (var d = 0u; d < ${valueSize}u; d++) { ${elementOf(out!, "outAt", "d")} = acc[d] * share; }
   ${rowMax!.name}[${rowMax!.offset}u + row] = most;
-  ${rowLse!.name}[${rowLse!.offset}u + row] = select(most + mc_log(total), -mc_infinity(), total == 0.0);
+  ${rowLse!.name}[${rowLse!.offset}u + row] = select(shift + mc_log(total), -mc_infinity(), total == 0.0);
 }`,
   };
 }
@@ -56,6 +63,8 @@ export function attentionBackwardRows(sizes: AttentionSizes, params: AttentionPa
   const { batch, tokens, heads, keyHeads, group, size, valueSize } = sizes;
   const queries = rowGrid(batch * heads * tokens);
   const keys = rowGrid(batch * keyHeads * tokens);
+  const sees = reach(tokens, params);
+  const score = scoreCode(params);
   return {
     passes: [
       { entry: "attentionQueries", workgroups: queries.workgroups },
@@ -65,17 +74,20 @@ export function attentionBackwardRows(sizes: AttentionSizes, params: AttentionPa
       const width = packed!.shape[2]!;
       const packedAt = (row: string, start: string): string =>
         `${packed!.name}[${packed!.offset}u + (b * ${tokens}u + ${row}) * ${width}u + ${start} + d]`;
-      // p = exp(S - lse), ds = p * (do . v - delta) * scale
+      // p = exp(s - lse), ds = p * (do . v - delta) * scale, the gradient of q . k
       const weigh = (query: string, key: string, dO: string, value: string): string => `
-    var s = 0.0;
-    for (var d = 0u; d < ${size}u; d++) { s += ${query} * ${key}; }
+    var raw = 0.0;
+    for (var d = 0u; d < ${size}u; d++) { raw += ${query} * ${key}; }
+    raw *= ${literal(params.scale)};
+    ${score.input}
     var dp = 0.0;
     for (var d = 0u; d < ${valueSize}u; d++) { dp += ${dO} * ${value}; }
-    let p = mc_exp(s * ${literal(params.scale)} - ${lse!.name}[${offsetOf(lse!, ["b", "h", "i"])}]);
-    let ds = p * (dp - ${delta!.name}[${offsetOf(delta!, ["b", "h", "i"])}]) * ${literal(params.scale)};`;
+    let p = mc_exp(s - ${lse!.name}[${offsetOf(lse!, ["b", "h", "i"])}]);
+    let ds = p * (dp - ${delta!.name}[${offsetOf(delta!, ["b", "h", "i"])}]) * ${literal(params.scale)}${score.chain};`;
       const [queryOf, keyOf] = [elementOf(q!, "qAt", "d"), elementOf(k!, "kAt", "d")];
       const [valueOf, dOutOf] = [elementOf(v!, "vAt", "d"), elementOf(dOut!, "dOutAt", "d")];
       return `
+${score.module}
 @compute @workgroup_size(${queries.threads})
 fn attentionQueries(@builtin(global_invocation_id) id: vec3<u32>) {
   let row = ${queries.index};
@@ -91,7 +103,8 @@ fn attentionQueries(@builtin(global_invocation_id) id: vec3<u32>) {
   var dO: array<f32, ${valueSize}>;
   for (var d = 0u; d < ${size}u; d++) { query[d] = ${queryOf}; }
   for (var d = 0u; d < ${valueSize}u; d++) { dO[d] = ${dOutOf}; }
-  for (var j = 0u; j < ${params.causal ? "i + 1u" : `${tokens}u`}; j++) {
+  ${score.head}
+  for (var j = ${sees.firstKey("i")}; j < ${sees.endKey("i")}; j++) {
     ${documentTest(documents)}
     let kAt = ${offsetOf(k!, ["b", "j", "g"])};
     let vAt = ${offsetOf(v!, ["b", "j", "g"])};
@@ -117,7 +130,8 @@ fn attentionKeys(@builtin(global_invocation_id) id: vec3<u32>) {
   for (var d = 0u; d < ${size}u; d++) { key[d] = ${keyOf}; }
   for (var d = 0u; d < ${valueSize}u; d++) { value[d] = ${valueOf}; }
   for (var h = g * ${group}u; h < (g + 1u) * ${group}u; h++) {
-    for (var i = ${params.causal ? "j" : "0u"}; i < ${tokens}u; i++) {
+    ${score.head}
+    for (var i = ${sees.firstQuery("j")}; i < ${sees.endQuery("j")}; i++) {
       ${documentTest(documents)}
       let qAt = ${offsetOf(q!, ["b", "i", "h"])};
       let dOutAt = ${offsetOf(dOut!, ["b", "i", "h"])};

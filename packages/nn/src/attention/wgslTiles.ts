@@ -2,7 +2,7 @@
 // side pass through workgroup memory tile by tile. Every sum has one owner and one order, so results repeat to the bit.
 import type { WebGpuFusedKernel, WgslOperand } from "@mc/tensor";
 import type { AttentionParams, AttentionSizes } from "./sizes.ts";
-import { documentTest, elementOf, literal, offsetOf } from "./wgslParts.ts";
+import { documentTest, elementOf, literal, offsetOf, reach, scoreCode } from "./wgslParts.ts";
 
 const rows = 64;
 
@@ -13,6 +13,7 @@ const tileBytes = 8192;
 export function attentionTiles(sizes: AttentionSizes, params: AttentionParams): WebGpuFusedKernel {
   const { batch, heads, group, size, valueSize, tokens } = sizes;
   const tileRows = tileRowsFor(size + valueSize);
+  const score = scoreCode(params);
   return {
     passes: [{ entry: "attention", workgroups: [Math.ceil(tokens / rows), heads, batch] }],
     wgsl: ([q, k, v, documents], [out, rowMax, rowLse]) => {
@@ -22,23 +23,28 @@ export function attentionTiles(sizes: AttentionSizes, params: AttentionParams): 
       const acc = zeros("o", valueSize);
       return `
 ${keys.declaration}${values.declaration}
+${score.module}
 @compute @workgroup_size(${rows})
 fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   ${queryRow(sizes, params)}
   let g = h / ${group}u;
   ${own.load}
   ${acc.declaration}
-  var most = -mc_infinity();
+  ${score.head}
+  ${score.changes ? "var most = -mc_infinity(); // of raw" : ""}
+  var shift = -mc_infinity(); // of s
   var total = 0.0;
   ${loopOverKeyTiles(sizes, params, tileRows, [keys.load, values.load], documents)}
-      let s = ${literal(params.scale)} * ${dot(own.names, keys.at)};
-      if (s > most) {
-        let keep = select(mc_exp(most - s), 0.0, total == 0.0);
+      let raw = ${literal(params.scale)} * ${dot(own.names, keys.at)};
+      ${score.input}
+      ${score.changes ? "most = max(most, raw);" : ""}
+      if (s > shift) {
+        let keep = select(mc_exp(shift - s), 0.0, total == 0.0);
         total *= keep;
         ${acc.names.map((o) => `${o} *= keep;`).join(" ")}
-        most = s;
+        shift = s;
       }
-      let p = mc_exp(s - most);
+      let p = mc_exp(s - shift);
       total += p;
       ${acc.add("p", values.at)}
     }
@@ -47,8 +53,8 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     let share = select(1.0 / total, 0.0, total == 0.0);
     ${store(out!, offsetOf(out!, ["b", "i", "h"]), valueSize, acc.names, "share")}
     let row = (b * ${heads}u + h) * ${tokens}u + i;
-    ${rowMax!.name}[${rowMax!.offset}u + row] = select(most, mc_nan(), mc_isNaN(total));
-    ${rowLse!.name}[${rowLse!.offset}u + row] = select(most + mc_log(total), -mc_infinity(), total == 0.0);
+    ${rowMax!.name}[${rowMax!.offset}u + row] = select(${score.changes ? "most" : "shift"}, mc_nan(), mc_isNaN(total));
+    ${rowLse!.name}[${rowLse!.offset}u + row] = select(shift + mc_log(total), -mc_infinity(), total == 0.0);
   }
 }`;
     },
@@ -60,6 +66,8 @@ export function attentionBackwardTiles(sizes: AttentionSizes, params: AttentionP
   const { batch, heads, keyHeads, group, size, valueSize, tokens } = sizes;
   const tileRows = tileRowsFor(size + valueSize);
   const groups = Math.ceil(tokens / rows);
+  const sees = reach(tokens, params);
+  const score = scoreCode(params);
   return {
     passes: [
       { entry: "attentionQueries", workgroups: [groups, heads, batch] },
@@ -95,6 +103,7 @@ export function attentionBackwardTiles(sizes: AttentionSizes, params: AttentionP
 ${tiles.k.declaration}${tiles.v.declaration}${tiles.q.declaration}${tiles.dOut.declaration}
 var<workgroup> lseTile: array<f32, ${tileRows}>;
 var<workgroup> deltaTile: array<f32, ${tileRows}>;
+${score.module}
 @compute @workgroup_size(${rows})
 fn attentionQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   ${queryRow(sizes, params)}
@@ -104,9 +113,12 @@ fn attentionQueries(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
   ${dq.declaration}
   let rowLse = ${lseAt};
   let rowDelta = ${deltaAt};
+  ${score.head}
   ${loopOverKeyTiles(sizes, params, tileRows, [tiles.k.load, tiles.v.load], documents)}
-      let p = mc_exp(${scale} * ${dot(ownQ.names, tiles.k.at)} - rowLse);
-      let ds = p * (${dot(ownDOut.names, tiles.v.at)} - rowDelta) * ${scale};
+      let raw = ${scale} * ${dot(ownQ.names, tiles.k.at)};
+      ${score.input}
+      let p = mc_exp(s - rowLse);
+      let ds = p * (${dot(ownDOut.names, tiles.v.at)} - rowDelta) * ${scale}${score.chain};
       ${dq.add("ds", tiles.k.at)}
     }
   }
@@ -126,7 +138,8 @@ fn attentionKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
   ${dk.declaration}
   ${dv.declaration}
   for (var h = g * ${group}u; h < (g + 1u) * ${group}u; h++) {
-    for (var start = ${params.causal ? `firstRow / ${tileRows}u * ${tileRows}u` : "0u"}; start < ${tokens}u; start += ${tileRows}u) {
+    ${score.head}
+    for (var start = ${sees.firstQuery("firstRow")} / ${tileRows}u * ${tileRows}u; start < ${sees.endQuery(`firstRow + ${rows - 1}u`)}; start += ${tileRows}u) {
       workgroupBarrier();
       ${tiles.q.load}
       ${tiles.dOut.load}
@@ -136,12 +149,14 @@ fn attentionKeys(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
         deltaTile[c] = ${deltaAt};
       }
       workgroupBarrier();
-      let stop = min(${tileRows}u, ${tokens}u - start);
-      for (var c = ${params.causal ? "select(0u, j - start, j > start)" : "0u"}; c < stop; c++) {
+      let stop = min(${tileRows}u, max(${sees.endQuery("j")}, start) - start);
+      for (var c = max(${sees.firstQuery("j")}, start) - start; c < stop; c++) {
         let i = start + c;
         ${documentTest(documents)}
-        let p = mc_exp(${scale} * ${dot(ownK.names, tiles.q.at)} - lseTile[c]);
-        let ds = p * (${dot(ownV.names, tiles.dOut.at)} - deltaTile[c]) * ${scale};
+        let raw = ${scale} * ${dot(ownK.names, tiles.q.at)};
+        ${score.input}
+        let p = mc_exp(s - lseTile[c]);
+        let ds = p * (${dot(ownV.names, tiles.dOut.at)} - deltaTile[c]) * ${scale}${score.chain};
         ${dk.add("ds", tiles.q.at)}
         ${dv.add("p", tiles.dOut.at)}
       }
@@ -175,19 +190,18 @@ function queryRow({ tokens }: AttentionSizes, { causal }: AttentionParams): stri
 /** Opens the loops over tiles of keys and over the keys j = start + c of a tile that query i sees. */
 function loopOverKeyTiles(
   { tokens }: AttentionSizes,
-  { causal }: AttentionParams,
+  params: AttentionParams,
   tileRows: number,
   loads: readonly string[],
   documents: WgslOperand | undefined,
 ): string {
-  const end = causal ? `min(firstRow + ${rows}u, ${tokens}u)` : `${tokens}u`;
-  const seen = causal ? "i + 1u" : `${tokens}u`;
-  return `for (var start = 0u; start < ${end}; start += ${tileRows}u) {
+  const sees = reach(tokens, params);
+  return `for (var start = ${sees.firstKey("firstRow")} / ${tileRows}u * ${tileRows}u; start < ${sees.endKey(`firstRow + ${rows - 1}u`)}; start += ${tileRows}u) {
     workgroupBarrier();
     ${loads.join("\n    ")}
     workgroupBarrier();
-    let stop = select(0u, min(${tileRows}u, ${seen} - start), ${seen} > start);
-    for (var c = 0u; c < stop; c++) {
+    let stop = min(${tileRows}u, max(${sees.endKey("i")}, start) - start);
+    for (var c = max(${sees.firstKey("i")}, start) - start; c < stop; c++) {
       let j = start + c;
       ${documentTest(documents)}`;
 }
