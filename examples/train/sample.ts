@@ -31,7 +31,7 @@ export async function drawSample(
     temperature: 0.8,
     seed,
     contextLength: context,
-    stopToken: tokenizer.endOfDocument,
+    stopTokens: tokenizer.endOfDocument,
   };
   const ids: number[] = [];
   for await (const id of generate(model, params, prompt, options)) ids.push(id);

@@ -43,7 +43,7 @@ describe("generate(model, params, prompt, options)", () => {
     const options = { maxTokens: 6, temperature: 0, contextLength: 8 };
     const all = await tokens(params, [1, 2], options);
     const stopToken = all[2]!;
-    expect(await tokens(params, [1, 2], { ...options, stopToken })).toEqual(all.slice(0, all.indexOf(stopToken)));
+    expect(await tokens(params, [1, 2], { ...options, stopTokens: stopToken })).toEqual(all.slice(0, all.indexOf(stopToken)));
     for await (const token of generate(model, params, [1, 2], options)) {
       expect(token).toBe(all[0]);
       break;

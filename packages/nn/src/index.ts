@@ -1,5 +1,6 @@
 // @mc/nn: layers as `init` and `apply` over plain parameter trees, and transformers that describe themselves as data.
 export { type AttentionOptions, type AttentionResult, attention, maxLogitOf } from "./attention/attention.ts";
+export type { AttentionCache, KeyValueCache, LatentCache } from "./attention/cache.ts";
 export {
   type LatentAttentionOptions,
   type LatentAttentionParams,
@@ -8,6 +9,7 @@ export {
 export type { AttentionHead, AttentionLayout, RowRange } from "./attention/layout.ts";
 export {
   type AttentionLayer,
+  type CachedAttentionResult,
   type SelfAttentionOptions,
   type SelfAttentionParams,
   type SelfAttentionResult,
@@ -82,6 +84,7 @@ export { randomNumbers, type SamplingOptions, sampleToken } from "./sampling.ts"
 export { type SinusoidalOptions, sinusoidal } from "./sinusoidal.ts";
 export {
   type ApplyOptions,
+  type NextLogits,
   type Transformer,
   type TransformerBatch,
   type TransformerLayerParams,

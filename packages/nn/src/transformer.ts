@@ -1,9 +1,24 @@
 // transformer.ts: a decoder-only, pre-norm transformer as one value: initial parameters, logits, loss, and what the parameters are.
-import { add, DTypeError, foldIn, ShapeError, sliceAxis, type Tensor, take, ValueError } from "@mc/tensor";
+import {
+  add,
+  DTypeError,
+  expandDims,
+  foldIn,
+  reshape,
+  ShapeError,
+  sliceAxis,
+  sub,
+  type Tensor,
+  take,
+  takeAlongAxis,
+  ValueError,
+} from "@mc/tensor";
+import { type AttentionCache, cacheLengthOf } from "./attention/cache.ts";
 import { type LatentAttentionParams, latentAttention } from "./attention/latentAttention.ts";
 import type { AttentionLayout } from "./attention/layout.ts";
 import {
   type AttentionLayer,
+  type CachedAttentionResult,
   type SelfAttentionParams,
   selfAttention,
   type TokenInfo,
@@ -17,6 +32,7 @@ import { type GeluParams, geluMlp, type SwigluParams, swigluMlp } from "./feedFo
 import { joinRoles, type Layer, type Roles } from "./layer.ts";
 import { type LinearParams, linear, linearMap } from "./linear.ts";
 import { layerNorm, type NormParams, rmsNorm } from "./norm.ts";
+import { sinusoidal } from "./sinusoidal.ts";
 
 /** Parameters of one layer. */
 export type TransformerLayerParams = {
@@ -71,6 +87,14 @@ export type TransformerBatch = {
   key?: Tensor | undefined;
 };
 
+/** What `prefill` and `decode` give. */
+export interface NextLogits {
+  /** Logits of the token after the last one of each row, [B, vocabSize]. */
+  readonly logits: Tensor;
+  /** What attention keeps of the tokens so far, one entry a layer: pass it to `decode`. */
+  readonly cache: AttentionCache[];
+}
+
 /** A transformer: sizes and functions, no state. Its functions may be passed around on their own. */
 export interface Transformer {
   /** The configuration, with every default filled in. */
@@ -79,6 +103,22 @@ export interface Transformer {
   readonly init: (key: Tensor) => TransformerParams;
   /** Logits, and the maxima of attention, for token ids i32 [B, T]. */
   readonly apply: (params: TransformerParams, inputIds: Tensor, options?: ApplyOptions) => TransformerOutput;
+  /**
+   * Reads prompts, to go on from them with `decode`: token ids i32 [B, P], each row padded behind with any ids, and its number of
+   * tokens without padding, `lengths` i32 [B], each from 1 to P. `cacheLength` tokens, prompts included, fit into the cache.
+   */
+  readonly prefill: (params: TransformerParams, inputIds: Tensor, lengths: Tensor, cacheLength: number) => NextLogits;
+  /**
+   * One more token a row: ids i32 [B] at `positions` i32 [B], from 0 on; row b has `positions[b]` tokens in the cache. One that is
+   * not in the cache's range gives NaN. Compile it with the cache donated: the new one is then written over the old one, and one
+   * plan serves all steps. Not for training.
+   */
+  readonly decode: (
+    params: TransformerParams,
+    ids: Tensor,
+    positions: Tensor,
+    cache: readonly AttentionCache[],
+  ) => NextLogits;
   /** Logits [..., vocabSize] of normed hidden states [..., hiddenSize]. */
   readonly head: (params: TransformerParams, hidden: Tensor) => Tensor;
   /** Mean cross-entropy in nats a token, and the maxima that QK-Clip wants, in the form that `valueAndGrad(loss, { hasAux: true })` takes. */
@@ -98,11 +138,17 @@ export interface Transformer {
  * Initial weights are normal with standard deviation `initStd`, those that write into the residual stream (attention output
  * and MLP output) with `initStd / sqrt(2 * numLayers)`, as in GPT-2; gains are one, biases zero.
  *
- * @throws ValueError for sizes that do not fit together; `apply` and `loss` throw ValueError for a sequence past the learned positions
+ * @throws ValueError for sizes that do not fit together; its functions throw ValueError for a sequence, or a cache, past `maxPositions`
  * @example
  * const model = transformer({ vocabSize: 256, hiddenSize: 64, numLayers: 2, attention: { numHeads: 4 } });
  * const params = model.init(key(1));
  * const { logits } = model.apply(params, tensor([[72, 105]], { dtype: "i32" })); // shape [1, 2, 256]
+ *
+ * // token by token, with a cache of 16 places
+ * const decode = compile(model.decode, { donate: [3] });
+ * const i32 = (data: number[] | number[][]) => tensor(data, { dtype: "i32" });
+ * const first = model.prefill(params, i32([[72, 105]]), i32([2]), 16); // first.logits: shape [1, 256]
+ * const second = decode(params, i32([33]), i32([2]), first.cache); // the token 33 at position 2
  */
 export function transformer(config: TransformerConfig): Transformer {
   const resolved = resolveConfig(config);
@@ -119,10 +165,18 @@ export function transformer(config: TransformerConfig): Transformer {
     : linear({ inFeatures: hiddenSize, outFeatures: vocabSize, bias: false, std: initStd, role: "head" });
 
   const toLogits: Transformer["head"] = (params, x) => linearMap(x, params.head?.weight ?? params.embedding.weight);
+  /** The residual stream before the first layer, [B, T, D]. No position reaches `bound`. */
+  const embed = (params: TransformerParams, ids: Tensor, at: Tensor | undefined, bound: number | undefined): Tensor => {
+    const x = table.apply(params.embedding, ids);
+    const { kind, theta } = positions;
+    if (kind === "sinusoidal") return sinusoidal(x, { theta, positions: at, maxPositions: bound });
+    if (!params.positions) return x;
+    const { weight } = params.positions;
+    return add(x, at ? take(weight, at) : sliceAxis(weight, 0, 0, ids.shape[1]!));
+  };
   const apply: Transformer["apply"] = (params, inputIds, { key, hidden: wantsHidden = false, ...info } = {}) => {
     checkTokens(inputIds, positions);
-    let x = table.apply(params.embedding, inputIds);
-    if (params.positions) x = add(x, placeVectors(params.positions.weight, inputIds.shape[1]!, info.positions));
+    let x = embed(params, inputIds, info.positions, positions.maxPositions);
     if (key && rate > 0) x = dropout(foldIn(key, numLayers), x, rate);
     const hidden: Tensor[] = [];
     const maxLogits: Tensor[] = [];
@@ -137,6 +191,41 @@ export function transformer(config: TransformerConfig): Transformer {
     return { logits: toLogits(params, x), maxLogits, ...(wantsHidden && { hidden }) };
   };
 
+  const prefill: Transformer["prefill"] = (params, inputIds, lengths, cacheLength) => {
+    checkTokens(inputIds, positions);
+    checkPositions("transformer", cacheLength, "cache", positions);
+    checkRow("lengths", lengths, inputIds.shape[0]!);
+    let x = embed(params, inputIds, undefined, undefined);
+    const cache = params.layers.map((layerParams, i) => {
+      const result = layers[i]!.prefill(layerParams, x, cacheLength);
+      x = result.output;
+      return result.cache;
+    });
+    const last = takeAlongAxis(x, reshape(sub(lengths, 1), [-1, 1, 1]), 1);
+    return { logits: nextLogits(params, last), cache };
+  };
+  const decode: Transformer["decode"] = (params, ids, at, cache) => {
+    if (ids.ndim !== 1) throw new ShapeError(`transformer: ids must be [B], got shape ${formatShape(ids.shape)}`);
+    checkRow("ids", ids, ids.shape[0]!);
+    checkRow("positions", at, ids.shape[0]!);
+    if (cache.length !== numLayers)
+      throw new ValueError(
+        `transformer: cache must have an entry for each of the ${numLayers} layers, got ${cache.length}`,
+      );
+    const bound = cacheLengthOf(cache[0]!);
+    checkPositions("transformer", bound, "cache", positions);
+    let x = embed(params, expandDims(ids, 1), expandDims(at, 1), bound);
+    const next = params.layers.map((layerParams, i) => {
+      const result = layers[i]!.decode(layerParams, x, at, cache[i]!);
+      x = result.output;
+      return result.cache;
+    });
+    return { logits: nextLogits(params, x), cache: next };
+  };
+  /** [B, vocabSize] of the last tokens' residual stream [B, 1, D]. */
+  const nextLogits = (params: TransformerParams, last: Tensor): Tensor =>
+    reshape(toLogits(params, norm.apply(params.norm, last)), [-1, vocabSize]);
+
   return {
     config: resolved,
     init: (key) => ({
@@ -147,6 +236,8 @@ export function transformer(config: TransformerConfig): Transformer {
       ...(head && { head: head.init(foldIn(key, 3)) }),
     }),
     apply,
+    prefill,
+    decode,
     head: toLogits,
     loss: (params, { inputs, labels, ...options }) => {
       const { logits, maxLogits } = apply(params, inputs, options);
@@ -171,14 +262,33 @@ interface LayerResult {
 interface TransformerLayer
   extends Layer<TransformerLayerParams, [x: Tensor, info: TokenInfo & { key?: Tensor | undefined }], LayerResult> {
   layout(path: string, layer: number): AttentionLayout;
+  prefill(params: TransformerLayerParams, x: Tensor, cacheLength: number): CachedAttentionResult<AttentionCache>;
+  decode(
+    params: TransformerLayerParams,
+    x: Tensor,
+    positions: Tensor,
+    cache: AttentionCache,
+  ): CachedAttentionResult<AttentionCache>;
 }
 
 function transformerLayer(config: ResolvedTransformerConfig, index: number): TransformerLayer {
   const { hiddenSize, norm, dropout: rate } = config;
   const attentionNorm = makeNorm(norm, hiddenSize);
-  const attention = makeAttention(config);
+  const attention = makeAttention(config, index);
   const feedForwardNorm = makeNorm(norm, hiddenSize);
   const feedForward = makeFeedForward(config, index);
+  /** x + attention, then + MLP; what else attention gives comes along. */
+  const around = <R extends { readonly output: Tensor }>(
+    params: TransformerLayerParams,
+    x: Tensor,
+    attend: (normed: Tensor) => R,
+    drop: (y: Tensor, place: number) => Tensor = (y) => y,
+  ): R => {
+    const attended = attend(attentionNorm.apply(params.attentionNorm, x));
+    const middle = add(x, drop(attended.output, 0));
+    const fed = feedForward.apply(params.feedForward, feedForwardNorm.apply(params.feedForwardNorm, middle));
+    return { ...attended, output: add(middle, drop(fed, 1)) };
+  };
   return {
     init: (key) => ({
       attentionNorm: attentionNorm.init(key),
@@ -186,13 +296,17 @@ function transformerLayer(config: ResolvedTransformerConfig, index: number): Tra
       feedForwardNorm: feedForwardNorm.init(key),
       feedForward: feedForward.init(foldIn(key, 1)),
     }),
-    apply: (params, x, { key, ...info }) => {
-      const drop = (y: Tensor, place: number): Tensor => (key ? dropout(foldIn(key, place), y, rate) : y);
-      const attended = attention.apply(params.attention, attentionNorm.apply(params.attentionNorm, x), info);
-      const middle = add(x, drop(attended.output, 0));
-      const fed = feedForward.apply(params.feedForward, feedForwardNorm.apply(params.feedForwardNorm, middle));
-      return { output: add(middle, drop(fed, 1)), maxLogit: attended.maxLogit };
-    },
+    apply: (params, x, { key, ...info }) =>
+      around(
+        params,
+        x,
+        (normed) => attention.apply(params.attention, normed, info),
+        (y, place) => (key ? dropout(foldIn(key, place), y, rate) : y),
+      ),
+    prefill: (params, x, cacheLength) =>
+      around(params, x, (normed) => attention.prefill(params.attention, normed, cacheLength)),
+    decode: (params, x, positions, cache) =>
+      around(params, x, (normed) => attention.decode(params.attention, normed, positions, cache)),
     roles: joinRoles({
       attentionNorm: attentionNorm.roles,
       attention: attention.roles,
@@ -209,7 +323,10 @@ const initialStd = ({ initStd, numLayers }: ResolvedTransformerConfig) => ({
   outputStd: initStd / Math.sqrt(2 * numLayers),
 });
 
-function makeAttention(config: ResolvedTransformerConfig): AttentionLayer<SelfAttentionParams | LatentAttentionParams> {
+function makeAttention(
+  config: ResolvedTransformerConfig,
+  index: number,
+): AttentionLayer<SelfAttentionParams | LatentAttentionParams> {
   const { hiddenSize, attention, norm, positions, muonBlocks } = config;
   const { kind, maxPositions, ...rotation } = positions;
   const shared = {
@@ -218,10 +335,18 @@ function makeAttention(config: ResolvedTransformerConfig): AttentionLayer<SelfAt
     ...(kind === "rope" && { rope: { ...rotation, ...(maxPositions !== undefined && { maxPositions }) } }),
     ...initialStd(config),
   };
-  const layer =
-    attention.kind === "mla"
-      ? latentAttention({ ...attention, ...shared })
-      : selfAttention({ ...attention, ...shared, normEps: norm.eps });
+  if (attention.kind === "mla") {
+    if (kind === "alibi")
+      throw new ValueError('transformer: positions of kind "alibi" need attention of kind "mha" or "gqa", got "mla"');
+    return latentAttention({ ...attention, ...shared }) as AttentionLayer<SelfAttentionParams | LatentAttentionParams>;
+  }
+  const layer = selfAttention({
+    ...attention,
+    ...shared,
+    window: attention.window[index]!,
+    alibi: kind === "alibi",
+    normEps: norm.eps,
+  });
   return layer as AttentionLayer<SelfAttentionParams | LatentAttentionParams>;
 }
 
@@ -251,20 +376,27 @@ function makeNorm(
   return kind === "rmsnorm" ? rmsNorm({ features, eps }) : layerNorm({ features, eps });
 }
 
-/** Learned position vectors, [T, D] or [B, T, D]. */
-function placeVectors(weight: Tensor, tokens: number, positions: Tensor | undefined): Tensor {
-  return positions ? take(weight, positions) : sliceAxis(weight, 0, 0, tokens);
-}
-
-function checkTokens(inputIds: Tensor, { kind, maxPositions }: ResolvedTransformerConfig["positions"]): void {
+function checkTokens(inputIds: Tensor, positions: ResolvedTransformerConfig["positions"]): void {
   if (inputIds.ndim !== 2)
     throw new ShapeError(`transformer: inputIds must be [B, T], got shape ${formatShape(inputIds.shape)}`);
   if (inputIds.dtype !== "i32") throw new DTypeError(`transformer: inputIds must be i32, got ${inputIds.dtype}`);
-  const tokens = inputIds.shape[1]!;
-  if (maxPositions !== undefined && tokens > maxPositions) {
-    const cure = kind === "learned" ? "cut it or train more positions" : "cut it, or raise positions.maxPositions";
-    throw new ValueError(
-      `transformer: the model has ${maxPositions} positions, got a sequence of ${tokens} tokens; ${cure}`,
-    );
-  }
+  checkPositions("transformer", inputIds.shape[1]!, "sequence", positions);
+}
+
+/** Throws ValueError if so many tokens are more than the model has positions. */
+export function checkPositions(
+  op: string,
+  tokens: number,
+  what: string,
+  { kind, maxPositions }: ResolvedTransformerConfig["positions"],
+): void {
+  if (maxPositions === undefined || tokens <= maxPositions) return;
+  const cure = kind === "learned" ? "cut it or train more positions" : "cut it, or raise positions.maxPositions";
+  throw new ValueError(`${op}: the model has ${maxPositions} positions, got a ${what} of ${tokens} tokens; ${cure}`);
+}
+
+function checkRow(name: string, x: Tensor, batch: number): void {
+  if (x.ndim !== 1 || x.shape[0] !== batch)
+    throw new ShapeError(`transformer: ${name} must be [${batch}], got shape ${formatShape(x.shape)}`);
+  if (x.dtype !== "i32") throw new DTypeError(`transformer: ${name} must be i32, got ${x.dtype}`);
 }

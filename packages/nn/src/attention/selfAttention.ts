@@ -18,6 +18,7 @@ import { blocksOf, joinRoles, type Layer } from "../layer.ts";
 import { type LinearParams, linear } from "../linear.ts";
 import { type NormParams, rmsNorm } from "../norm.ts";
 import { type RopeOptions, rope } from "../rope.ts";
+import { alibiSlopes } from "./alibi.ts";
 import { attention, maxLogitOf } from "./attention.ts";
 import { type AttentionCache, cacheLengthOf, checkDecode, fillCache, type KeyValueCache, putInCache } from "./cache.ts";
 import { attendToCache } from "./decode.ts";
@@ -139,7 +140,7 @@ export function selfAttention(options: SelfAttentionOptions): AttentionLayer<Sel
     outputStd,
   } = options;
   const headDim = checkHeads(features, numHeads, numKeyValueHeads, options.headDim, options.rope !== undefined);
-  const variants = checkVariants(window, softCap, alibi ? [] : undefined);
+  const variants = checkVariants(window, softCap, alibi ? alibiSlopes(numHeads) : undefined);
   const rows = [numHeads, numKeyValueHeads, numKeyValueHeads].map((heads) => heads * headDim);
   const allHeads = numHeads + 2 * numKeyValueHeads;
   const blocks = blocksOf(options.muonBlocks === "head" ? new Array<number>(allHeads).fill(headDim) : rows);

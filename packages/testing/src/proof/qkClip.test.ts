@@ -44,6 +44,37 @@ const models: Record<string, TransformerConfig> = {
     positions: { kind: "learned", maxPositions: 32 },
     initStd: 0.35,
   },
+  "sliding windows, one for each layer": {
+    vocabSize: 40,
+    hiddenSize: 32,
+    numLayers: 3,
+    attention: { numHeads: 4, window: [2, 5, null] },
+    initStd: 0.35,
+  },
+  ALiBi: {
+    vocabSize: 40,
+    hiddenSize: 32,
+    numLayers: 2,
+    attention: { numHeads: 4 },
+    positions: { kind: "alibi" },
+    initStd: 0.35,
+  },
+  "a soft cap far below the logits, sinks, a window, grouped queries and stretched rotations": {
+    vocabSize: 40,
+    hiddenSize: 32,
+    numLayers: 2,
+    attention: { numHeads: 4, numKeyValueHeads: 2, bias: true, softCap: 0.5, sinks: true, window: 4 },
+    positions: { scaling: { kind: "yarn", factor: 4, originalMaxPositions: 8 } },
+    initStd: 0.35,
+  },
+  "ALiBi with a soft cap, sinks and a window": {
+    vocabSize: 40,
+    hiddenSize: 32,
+    numLayers: 2,
+    attention: { numHeads: 4, softCap: 2, sinks: true, window: 5 },
+    positions: { kind: "alibi" },
+    initStd: 0.35,
+  },
   "latent attention with compressed queries": {
     vocabSize: 40,
     hiddenSize: 32,
@@ -71,15 +102,15 @@ async function maximaOn(
   const norm = normConfig.kind === "layernorm" ? layerNorm({ features }) : rmsNorm({ features });
   const { kind, maxPositions: _, ...rotation } = positions;
   const shared = { features, ...(kind === "rope" && { rope: rotation }) };
-  const layer =
-    attention.kind === "mla"
-      ? latentAttention({ ...attention, ...shared })
-      : selfAttention({ ...attention, ...shared });
-  const apply = layer.apply as AttentionLayer<unknown>["apply"];
   return Promise.all(
-    params.layers.map(async (p, i) =>
-      Array.from(await apply(p.attention, norm.apply(p.attentionNorm, hidden[i]!)).maxLogit.data()),
-    ),
+    params.layers.map(async (p, i) => {
+      const layer =
+        attention.kind === "mla"
+          ? latentAttention({ ...attention, ...shared })
+          : selfAttention({ ...attention, ...shared, window: attention.window[i]!, alibi: kind === "alibi" });
+      const { apply } = layer as AttentionLayer<unknown>;
+      return Array.from(await apply(p.attention, norm.apply(p.attentionNorm, hidden[i]!)).maxLogit.data());
+    }),
   );
 }
 
