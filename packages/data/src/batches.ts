@@ -157,12 +157,17 @@ export function joinRows<P extends Packing>(
       arrays[name].set(sequences[name].subarray(row * length, (row + 1) * length), i * length);
     }
   });
-  const { labels, documents } = arrays;
   return {
     packing,
     shape: [batchSize, length],
     ...arrays,
-    labelCount: labels.reduce((total, label) => total + (label === IGNORED_LABEL ? 0 : 1), 0),
-    paddingCount: documents.reduce((total, id) => total + (id === NO_DOCUMENT ? 1 : 0), 0),
+    labelCount: arrays.labels.length - countOf(arrays.labels, IGNORED_LABEL),
+    paddingCount: countOf(arrays.documents, NO_DOCUMENT),
   };
+}
+
+function countOf(values: Int32Array, wanted: number): number {
+  let count = 0;
+  for (let i = 0; i < values.length; i++) if (values[i] === wanted) count += 1;
+  return count;
 }

@@ -54,6 +54,8 @@ export function shuffleStream<T>(
 
     async function fill(): Promise<void> {
       before = place(values, random.state());
+      buffer = [];
+      used = 0;
       const filled = await take(values, bufferSize);
       const order = permutation(filled.length, random);
       buffer = Array.from(order, (i) => filled[i]);
