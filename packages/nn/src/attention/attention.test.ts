@@ -3,47 +3,12 @@ import { add, type Device, key, mul, normal, ones, sliceAxis, sum, type Tensor, 
 import { build, domains, type HostArray, oracleDevice, range, sharedTestDevice, testOp } from "@mc/testing";
 import { beforeAll, describe, expect, test } from "vitest";
 import { type AttentionOptions, attention, maxLogitOf } from "./attention.ts";
+import { type PlainOptions, plainAttention } from "./fixtures/plainAttention.ts";
 
 let device: Device;
 beforeAll(async () => {
   device = await sharedTestDevice();
 });
-
-/** Which pairs see each other. */
-type Sees = (b: number, i: number, j: number) => boolean;
-const causal: Sees = (_, i, j) => j <= i;
-
-/** Attention in plain loops: o, rowMax and rowLogSumExp. */
-function inLoops(q: HostArray, k: HostArray, v: HostArray, sees: Sees = causal): [HostArray, HostArray, HostArray] {
-  const [batch, heads, tokens, size] = q.shape as [number, number, number, number];
-  const group = heads / k.shape[1]!;
-  const scores = (b: number, h: number, i: number): number[] =>
-    range(tokens).map((j) => {
-      if (!sees(b, i, j)) return Number.NEGATIVE_INFINITY;
-      return (
-        range(size).reduce((s, d) => s + q.at(b, h, i, d) * k.at(b, Math.floor(h / group), j, d), 0) / Math.sqrt(size)
-      );
-    });
-  const rowMax = build([batch, heads, tokens], (b, h, i) => Math.max(...scores(b, h, i)));
-  const lse = build([batch, heads, tokens], (b, h, i) =>
-    Math.log(scores(b, h, i).reduce((s, x) => s + Math.exp(x), 0)),
-  );
-  const rows = new Map<string, number[]>();
-  const weights = (b: number, h: number, i: number): number[] => {
-    const name = `${b} ${h} ${i}`;
-    let row = rows.get(name);
-    if (!row) {
-      const total = Math.exp(lse.at(b, h, i));
-      row = scores(b, h, i).map((x) => (total === 0 ? 0 : Math.exp(x) / total));
-      rows.set(name, row);
-    }
-    return row;
-  };
-  const out = build([batch, heads, tokens, v.shape[3]!], (b, h, i, d) =>
-    weights(b, h, i).reduce((s, p, j) => s + p * v.at(b, Math.floor(h / group), j, d), 0),
-  );
-  return [out, rowMax, lse];
-}
 
 const numbers = [domains.anyNumber, domains.anyNumber, domains.anyNumber];
 const lengths = [1, 7, 63, 64, 65];
@@ -62,7 +27,7 @@ testOp("attention(q, k, v) is the softmax of visible scores times v", {
     [2, 2, n, 8],
   ],
   sizes: lengths,
-  reference: (q, k, v) => inLoops(q, k, v)[0],
+  reference: (q, k, v) => plainAttention(q, k, v)[0],
   gradient: 2,
 });
 
@@ -75,7 +40,7 @@ testOp("attention(q, k, v) with grouped queries, odd sizes and values of their o
     [1, 2, n, 3],
   ],
   sizes: lengths,
-  reference: (q, k, v) => inLoops(q, k, v)[0],
+  reference: (q, k, v) => plainAttention(q, k, v)[0],
   gradient: 2,
 });
 
@@ -88,7 +53,7 @@ testOp("attention(q, k, v) without a causal mask", {
     [1, 1, n, 4],
   ],
   sizes: lengths,
-  reference: (q, k, v) => inLoops(q, k, v, () => true)[0],
+  reference: (q, k, v) => plainAttention(q, k, v, { sees: () => true })[0],
   gradient: 2,
 });
 
@@ -105,7 +70,7 @@ testOp("attention(q, k, v) gives the log-sum-exp of each row, with its gradient"
   ],
   sizes: lengths,
   reference: (q, k, v) => {
-    const [out, , lse] = inLoops(q, k, v);
+    const [out, , lse] = plainAttention(q, k, v);
     return [out, lse];
   },
   gradient: 2,
@@ -124,7 +89,9 @@ testOp("attention(q, k, v, { documents }) sees one document, and padding sees no
   ],
   sizes: lengths,
   reference: (q, k, v) =>
-    inLoops(q, k, v, (b, i, j) => j <= i && documentOf(b, i) === documentOf(b, j) && documentOf(b, i) >= 0)[0],
+    plainAttention(q, k, v, {
+      sees: (b, i, j) => j <= i && documentOf(b, i) === documentOf(b, j) && documentOf(b, i) >= 0,
+    })[0],
   gradient: 2,
 });
 
@@ -144,14 +111,14 @@ describe("attention", () => {
   test("rowMax and maxLogitOf are the largest scaled scores over visible pairs", async () => {
     const [q, k, v] = [draw(1, [3, 4, 17, 8]), draw(2, [3, 2, 17, 8]), draw(3, [3, 2, 17, 8])];
     for (const [options, sees] of [
-      [{}, causal],
+      [{}, undefined],
       [
         { documents: documentsOf(3, 17, documentOf, device) },
         (b, i, j) => j <= i && documentOf(b, i) === documentOf(b, j) && documentOf(b, i) >= 0,
       ],
-    ] as [AttentionOptions, Sees][]) {
+    ] as [AttentionOptions, PlainOptions["sees"]][]) {
       const { rowMax } = attention(q, k, v, options);
-      const [, expected] = inLoops(await hostOf(q), await hostOf(k), await hostOf(v), sees);
+      const [, expected] = plainAttention(await hostOf(q), await hostOf(k), await hostOf(v), sees && { sees });
       await expect(rowMax).toBeAllClose(expected.data as Float64Array);
       const heads = range(4).map((h) =>
         Math.max(...range(3).flatMap((b) => range(17).map((i) => expected.at(b, h, i)))),
