@@ -12,14 +12,16 @@ export function fileSource(path: string): ByteSource {
   return {
     name: path,
     async size() {
-      const { stat } = await import("node:fs/promises");
-      const status = await stat(path).catch((cause) => unreadable(path, cause));
+      const status = await files()
+        .stat(path)
+        .catch((cause) => unreadable(path, cause));
       if (!status.isFile()) throw new DataError(`${path}: cannot be read: it is not a file`);
       return status.size;
     },
     async read(start, end) {
-      const { open } = await import("node:fs/promises");
-      const file = await open(path).catch((cause) => unreadable(path, cause));
+      const file = await files()
+        .open(path)
+        .catch((cause) => unreadable(path, cause));
       try {
         const bytes = new Uint8Array(end - start);
         let filled = 0;
@@ -35,6 +37,9 @@ export function fileSource(path: string): ByteSource {
     },
   };
 }
+
+// Asked for at run time, because the packages' builds, which serve browsers too, know no modules of Node.
+const files = () => process.getBuiltinModule("node:fs/promises");
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: "there is no such file",

@@ -10,8 +10,7 @@ import {
   readOffsetIndex,
 } from "hyparquet";
 import { cursorCount } from "./cursor.ts";
-import { kind } from "./files/jsonlDocuments.ts";
-import { type ByteSource, DataError, overSources, type Sources } from "./files/source.ts";
+import { type ByteSource, DataError, kindOf, overSources, type Sources } from "./files/source.ts";
 import type { DataStream } from "./stream.ts";
 
 /** Options of `parquetDocuments`. */
@@ -55,7 +54,7 @@ export function parquetDocuments(sources: Sources, { column }: ParquetDocumentsO
         const value = values[row - first];
         if (typeof value !== "string") {
           throw new DataError(
-            `${op}: ${source.name} row ${row} must have a text in the column ${JSON.stringify(column)}, got ${kind(value)}`,
+            `${op}: ${source.name} row ${row} must have a text in the column ${JSON.stringify(column)}, got ${kindOf(value)}`,
           );
         }
         row += 1;

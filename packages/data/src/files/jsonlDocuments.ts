@@ -1,7 +1,7 @@
 // files/jsonlDocuments.ts: the documents of JSON Lines files of any size.
 import type { DataStream } from "../stream.ts";
 import { checkTextFileOptions, type Piece, PieceReader, type TextFileOptions, textOf } from "./pieces.ts";
-import { DataError, overSources, type Sources } from "./source.ts";
+import { DataError, kindOf, overSources, type Sources } from "./source.ts";
 
 /** Options of `jsonlDocuments`. */
 export interface JsonlDocumentsOptions extends TextFileOptions {
@@ -51,7 +51,7 @@ function fieldOf(line: string, field: string, where: string): string {
     throw new DataError(`${where} must be JSON: ${(cause as Error).message}`, { cause });
   }
   if (typeof object !== "object" || object === null || Array.isArray(object)) {
-    throw new DataError(`${where} must be a JSON object, got ${kind(object)}`);
+    throw new DataError(`${where} must be a JSON object, got ${kindOf(object)}`);
   }
   if (!Object.hasOwn(object, field)) {
     const names = Object.keys(object).map((name) => JSON.stringify(name));
@@ -61,13 +61,7 @@ function fieldOf(line: string, field: string, where: string): string {
   }
   const value = (object as Record<string, unknown>)[field];
   if (typeof value !== "string") {
-    throw new DataError(`${where} must have a text in the field ${JSON.stringify(field)}, got ${kind(value)}`);
+    throw new DataError(`${where} must have a text in the field ${JSON.stringify(field)}, got ${kindOf(value)}`);
   }
   return value;
-}
-
-/** What a value that is not a text is. */
-export function kind(value: unknown): string {
-  if (value === null || value === undefined) return "null";
-  return Array.isArray(value) ? "an array" : `${/^[aeiou]/.test(typeof value) ? "an" : "a"} ${typeof value}`;
 }

@@ -59,3 +59,9 @@ export function overSources<T>(
     };
   });
 }
+
+/** What a value that is not a text is, for an error message. */
+export function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return "null";
+  return Array.isArray(value) ? "an array" : `${/^[aeiou]/.test(typeof value) ? "an" : "a"} ${typeof value}`;
+}
