@@ -41,9 +41,9 @@ describe("sampleToken(logits, random, options)", () => {
   });
 
   test("topP of nearly one keeps all that counts, whatever rounding does", () => {
-    const flat = new Array<number>(1000).fill(0.1);
+    const flat = new Array<number>(100).fill(0.1);
     const drawn = shares(flat, { topP: 1 - 1e-16 });
-    expect(drawn.filter((share) => share > 0).length).toBeGreaterThan(900);
+    expect(drawn.filter((share) => share > 0).length).toBeGreaterThan(95);
   });
 
   test("never draws NaN or -infinity, and takes +infinity at once", () => {
