@@ -1,16 +1,17 @@
-// main.ts: `pnpm bench kernels|train`: one JSON object a line.
+// main.ts: `pnpm bench kernels|train|moe`: one JSON object a line.
 import { parseArgs } from "node:util";
 import { connect } from "@mc/tensor";
 import { benchKernels } from "./kernels.ts";
+import { benchMoe, moeSizes } from "./moe.ts";
 import { benchTrain, models } from "./train.ts";
 
-const usage = `Usage: pnpm bench kernels|train [options]
+const usage = `Usage: pnpm bench kernels|train|moe [options]
 
   --device cpu|webgpu      default: a GPU where there is one, else the CPU
   --large                  kernels: sizes that take long on a CPU as well
   --models ${models.map((m) => m.name).join(",")}   train: which models; default: all on a GPU, the first on a CPU
   --optimizers adamw,muon,muonclip
-  --steps N                train: timed steps; default 20`;
+  --steps N                train, moe: timed steps; default 20`;
 
 async function main(): Promise<number> {
   const { positionals, values } = parseArgs({
@@ -25,7 +26,7 @@ async function main(): Promise<number> {
     },
   });
   const [what] = positionals;
-  if (values.help || (what !== "kernels" && what !== "train")) {
+  if (values.help || !["kernels", "train", "moe"].includes(what ?? "")) {
     console.error(usage);
     return values.help ? 0 : 2;
   }
@@ -34,6 +35,7 @@ async function main(): Promise<number> {
     throw new Error(`--device must be cpu or webgpu, got ${wanted}`);
   const device = await connect(wanted ? { device: wanted } : {});
   if (what === "kernels") await benchKernels(device, values.large);
+  else if (what === "moe") await benchMoe(device, moeSizes(device), Number(values.steps));
   else {
     const fast = device.kind === "webgpu" && !device.software;
     const chosen = values.models?.split(",") ?? (fast ? models.map((m) => m.name) : [models[0]!.name]);

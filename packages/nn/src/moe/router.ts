@@ -109,7 +109,9 @@ export function router(options: RouterOptions): Layer<RouterParams, [x: Tensor],
       const choice = params.bias ? add(fixed, stopGradient(params.bias)) : fixed;
       const open = numGroups > groupsPerToken ? maskGroups(choice, numGroups, groupsPerToken, !!params.bias) : choice;
       const experts = topK(open, numExpertsPerToken).indices;
-      const chosen = takeAlongAxis(scores, experts, 1);
+      // sigmoids of the chosen logits only: what flows back touches k entries of a row, not E
+      const chosen =
+        scoring === "sigmoid" ? sigmoid(takeAlongAxis(logits, experts, 1)) : takeAlongAxis(scores, experts, 1);
       const normalized = normalize ? div(chosen, add(sum(chosen, { axis: 1, keepDims: true }), tiny)) : chosen;
       return {
         experts,

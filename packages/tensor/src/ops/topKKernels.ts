@@ -2,6 +2,7 @@
 import type { CpuFusedKernel } from "../device/cpu/fused.ts";
 import type { WebGpuFusedKernel, WgslOperand } from "../device/webgpu/fused.ts";
 import { grid, workgroupNumber } from "../device/webgpu/program.ts";
+import type { TypedArray } from "../dtype.ts";
 
 /** Rows of `n` elements, of each of which `k` are wanted. */
 export interface TopKSizes {
@@ -18,53 +19,51 @@ export function topKCpu({ rows, n, k }: TopKSizes): CpuFusedKernel {
   return {
     contiguous: true,
     run: ([from], [to]) => {
-      const row = new Float64Array(n);
-      const values = new Float64Array(k);
-      const places = new Int32Array(k);
       const select = k <= insertionLimit ? selectByInsertion : selectBySorting;
-      for (let r = 0; r < rows; r++) {
-        const at = from!.offset + r * n;
-        for (let i = 0; i < n; i++) {
-          const x = from!.data[at + i]!;
-          row[i] = Number.isNaN(x) ? Number.POSITIVE_INFINITY : x;
-        }
-        select(row, values, places);
-        to!.data.set(places, to!.offset + r * k);
-      }
+      const values = new Float64Array(k);
+      const places = to!.data as Int32Array;
+      for (let r = 0; r < rows; r++) select(from!.data, from!.offset + r * n, n, places, to!.offset + r * k, values);
     },
   };
 }
 
-/** Keeps the largest so far, descending: an element moves past smaller ones only. */
-function selectByInsertion(row: Float64Array, values: Float64Array, places: Int32Array): void {
-  const k = values.length;
-  for (let i = 0; i < row.length; i++) {
-    const x = row[i]!;
-    if (i >= k && x <= values[k - 1]!) continue;
-    let place = Math.min(i, k - 1);
-    for (; place > 0 && x > values[place - 1]!; place--) {
-      values[place] = values[place - 1]!;
-      places[place] = places[place - 1]!;
-    }
-    values[place] = x;
-    places[place] = i;
-  }
-}
+/** Writes the places of the largest elements of `x[at..at + n]` to `places[to..]`, as many as `values` has room for. */
+type Select = (x: TypedArray, at: number, n: number, places: Int32Array, to: number, values: Float64Array) => void;
 
-function selectBySorting(row: Float64Array, _: Float64Array, places: Int32Array): void {
-  // NaN, from infinities of one sign, and 0 both leave the order to the places
-  const order = Int32Array.from({ length: row.length }, (_, i) => i).sort((a, b) => row[b]! - row[a]! || a - b);
-  places.set(order.subarray(0, places.length));
-}
+/** NaN as +infinity. */
+const keyOf = (x: number): number => (Number.isNaN(x) ? Number.POSITIVE_INFINITY : x);
+
+/** Keeps the largest so far, descending: an element moves past smaller ones only. */
+const selectByInsertion: Select = (x, at, n, places, to, values) => {
+  const last = values.length - 1;
+  for (let i = 0; i < n; i++) {
+    const key = keyOf(x[at + i]!);
+    if (i > last && key <= values[last]!) continue;
+    let place = Math.min(i, last);
+    for (; place > 0 && key > values[place - 1]!; place--) {
+      values[place] = values[place - 1]!;
+      places[to + place] = places[to + place - 1]!;
+    }
+    values[place] = key;
+    places[to + place] = i;
+  }
+};
+
+const selectBySorting: Select = (x, at, n, places, to, values) => {
+  const key = (i: number): number => keyOf(x[at + i]!);
+  // a difference of infinities of one sign is NaN: like 0, it leaves the order to the places
+  const order = Int32Array.from({ length: n }, (_, i) => i).sort((a, b) => key(b) - key(a) || a - b);
+  places.set(order.subarray(0, values.length), to);
+};
 
 // Elements as u32 keys in their order, NaN as +infinity. Every key lies above 0 and below 0xffffffff. Pass j finds the best of
 // those that come after the one found in pass j - 1: smaller ones, and equal ones with a larger index.
 
-const keyOf = (x: WgslOperand, base: string): string =>
+const wgslKey = (x: WgslOperand, base: string): string =>
   `min(mc_order(${x.name}[${base} + i * ${x.strides.at(-1)}u]), 0xff800000u)`;
 
 const candidate = (x: WgslOperand, base: string): string => `
-      let key = ${keyOf(x, base)};
+      let key = ${wgslKey(x, base)};
       if ((key < lastKey || (key == lastKey && i > lastPlace)) && key > bestKey) {
         bestKey = key;
         bestPlace = i;
