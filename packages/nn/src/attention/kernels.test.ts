@@ -1,5 +1,16 @@
 // The attention kernels of the host's device, forward and backward, against what they mean.
-import { type Device, defineFused, type FusedOp, key, normal, realise, type Tensor, tensor } from "@mc/tensor";
+import {
+  type Device,
+  defineFused,
+  type FusedOp,
+  key,
+  mul,
+  normal,
+  realise,
+  slice,
+  type Tensor,
+  tensor,
+} from "@mc/tensor";
 import { hostDevice, oracleDevice, range, sharedTestDevice } from "@mc/testing";
 import { beforeAll, describe, expect, test } from "vitest";
 import { alibiSlopes } from "./alibi.ts";
@@ -110,6 +121,31 @@ describe.each(Object.entries(variants))("attention by %s kernels", (name, varian
     await realise(actual);
     const tolerance = variant.exact ? { rtol: 1e-11, atol: 1e-12 } : { rtol: 1e-4, atol: 2e-5 };
     for (let i = 0; i < 4; i++) await expect(actual[i]!, `output ${i}`).toBeAllClose(expected[i]!, tolerance);
+  });
+
+  test("gives a document the same bits whatever the others hold, NaN included", async () => {
+    const on = variant.exact ? await oracleDevice() : device;
+    const [tokens, heads, start, end] = [70, 2, 55, 67];
+    const ids = range(tokens).map((t) => (t < start ? 0 : t < end ? 1 : 2));
+    const documents = tensor([ids], { dtype: "i32", device: on });
+    const params = { scale: 0.5, causal: true, window: 40 };
+    const { forward, backward } = withVariant(variant);
+    const bits = [1, -100, Number.NaN].map(async (others) => {
+      const mine = tensor(
+        range(tokens).map((t) => (t >= start && t < end ? 1 : others)),
+        { shape: [1, tokens, 1, 1], device: on },
+      );
+      const draw = (seed: number): Tensor => mul(normal(key(seed, { device: on }), [1, tokens, heads, 4]), mine);
+      const qkv = await realise([draw(1), draw(2), draw(3)]);
+      const [output, rowMax, lse] = forward([...qkv, documents], params) as [Tensor, Tensor, Tensor];
+      const [packed] = backward([...qkv, lse, rowMax, draw(4), documents], params) as [Tensor];
+      const rows = [rowMax, lse].map((x) => slice(x, [0, 0, start], [1, heads, end]));
+      const results = [slice(output, [0, start, 0, 0], [1, end, heads, 4]), slice(packed, [0, start, 0], [1, end, 24])];
+      return Promise.all([...rows, ...results].map((x) => x.data()));
+    });
+    const [same, ...changed] = await Promise.all(bits);
+    expect(same!.every((x) => x.every(Number.isFinite))).toBe(true);
+    for (const results of changed) expect(results).toEqual(same);
   });
 });
 
