@@ -1,10 +1,8 @@
 // ops/indexing.ts: reading and adding at positions given by data. `scatterAdd` is the adjoint of `takeAlongAxis`.
-import type { CpuOperand } from "../device/cpu/fused.ts";
-import type { WgslOperand } from "../device/webgpu/fused.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
 import { defineFused, type FusedOp, type TensorSpec } from "../fused.ts";
 import { createNode } from "../node.ts";
-import { checkPositiveInteger, formatShape, normalizeAxis, type Shape, sizeOf, stridesOf } from "../shape.ts";
+import { checkPositiveInteger, formatShape, normalizeAxis, type Shape, sizeOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import { iota } from "./create.ts";
 import {
@@ -20,6 +18,7 @@ import {
   where,
 } from "./elementwise.ts";
 import { sum } from "./reduce.ts";
+import { type ScatterParams, scatterAddCpu, scatterAddThreads } from "./scatterAddKernels.ts";
 import { type TopKSizes, topKCpu, topKThreads, topKWorkgroups } from "./topKKernels.ts";
 import { broadcastTo, reshape } from "./view.ts";
 
@@ -61,14 +60,11 @@ export function take(table: Tensor, indices: Tensor, axis = 0): Tensor {
   return reshape(takeAlongAxis(table, column, at), [...before, ...indices.shape, ...after]);
 }
 
-interface ScatterParams {
-  readonly axis: number;
-  readonly size: number;
-}
 const scatterShape = (shape: Shape, { axis, size }: ScatterParams): number[] =>
   shape.map((d, i) => (i === axis ? size : d));
 
-const scatterAddOp = defineFused<ScatterParams>({
+/** indices [...], src of the same shape -> src's shape with `size` places along `axis`. */
+export const scatterAddFused: FusedOp<ScatterParams> = {
   name: "scatterAdd",
   outputs: ([, src], params) => [{ shape: scatterShape(src!.shape, params), dtype: src!.dtype }],
   // out[.., v, ..] = sum over n of src[.., n, ..] where indices[.., n, ..] = v
@@ -79,75 +75,11 @@ const scatterAddOp = defineFused<ScatterParams>({
     return [sum(where(hit, broadcastTo(wide(src!), shape), 0), { axis: axis + 1 })];
   },
   vjp: ({ inputs: [indices], cotangents: [g], params }) => [undefined, g && takeAlongAxis(g, indices!, params.axis)],
-  cpu: (_, { axis, size }) => ({ run: ([indices, src], [out]) => scatterAddCpu(indices!, src!, out!, axis, size) }),
-  webgpu: ([indices, src], params) => scatterAddWgsl(indices!.shape, src!.shape, params),
-});
+  cpu: (_, params) => scatterAddCpu(params),
+  webgpu: ([, src], params, device) => scatterAddThreads(src!.shape, params, device.software ? 1 : undefined),
+};
 
-function scatterAddCpu(indices: CpuOperand, src: CpuOperand, out: CpuOperand, axis: number, size: number): void {
-  out.data.fill(0, out.offset, out.offset + sizeOf(out.shape));
-  const others = src.shape.map((_, i) => i).filter((i) => i !== axis);
-  const columns = (o: CpuOperand): Int32Array =>
-    positionsOf(
-      others.map((i) => src.shape[i]!),
-      others.map((i) => o.strides[i]!),
-      o.offset,
-    );
-  const [fromIndices, fromSrc, to] = [columns(indices), columns(src), columns(out)];
-  const [indexStep, srcStep, outStep] = [indices.strides[axis]!, src.strides[axis]!, out.strides[axis]!];
-  for (let n = 0; n < src.shape[axis]!; n++) {
-    for (let c = 0; c < to.length; c++) {
-      const v = indices.data[fromIndices[c]! + n * indexStep]!;
-      if (v >= 0 && v < size) out.data[to[c]! + v * outStep]! += src.data[fromSrc[c]! + n * srcStep]!;
-    }
-  }
-}
-
-/** Positions of all elements of a strided box, row-major. */
-function positionsOf(shape: Shape, strides: readonly number[], offset: number): Int32Array {
-  let positions = Int32Array.of(offset);
-  shape.forEach((d, i) => {
-    const next = new Int32Array(positions.length * d);
-    positions.forEach((p, at) => {
-      for (let k = 0; k < d; k++) next[at * d + k] = p + k * strides[i]!;
-    });
-    positions = next;
-  });
-  return positions;
-}
-
-/** One thread per column of `src`, adding its entries in order: deterministic, and free of atomics. */
-function scatterAddWgsl(_: Shape, shape: Shape, { axis, size }: ScatterParams) {
-  const columnShape = shape.filter((_, i) => i !== axis);
-  const columns = sizeOf(columnShape);
-  const groups = Math.ceil(columns / 64);
-  const wide = Math.min(groups, 65535);
-  const wgsl = ([indices, src]: readonly WgslOperand[], [out]: readonly WgslOperand[]): string => {
-    const strides = stridesOf(columnShape);
-    const at = (o: WgslOperand): string =>
-      [
-        `${o.offset}u`,
-        ...columnShape.map((d, i) => `((column / ${strides[i]}u) % ${d}u) * ${o.strides[i < axis ? i : i + 1]}u`),
-      ].join(" + ");
-    return `
-@compute @workgroup_size(64)
-fn scatterAdd(@builtin(global_invocation_id) id: vec3<u32>) {
-  let column = id.x + id.y * ${wide * 64}u;
-  if (column >= ${columns}u) { return; }
-  let fromIndices = ${at(indices!)};
-  let fromSrc = ${at(src!)};
-  let toOut = ${at(out!)};
-  for (var v = 0u; v < ${size}u; v++) { ${out!.name}[toOut + v * ${out!.strides[axis]}u] = 0; }
-  for (var n = 0u; n < ${shape[axis]}u; n++) {
-    let v = u32(${indices!.name}[fromIndices + n * ${indices!.strides[axis]}u]);
-    if (v < ${size}u) {
-      let to = toOut + v * ${out!.strides[axis]}u;
-      ${out!.name}[to] = ${out!.name}[to] + ${src!.name}[fromSrc + n * ${src!.strides[axis]}u];
-    }
-  }
-}`;
-  };
-  return { wgsl, passes: [{ entry: "scatterAdd", workgroups: [wide, Math.ceil(groups / wide), 1] as const }] };
-}
+const scatterAddOp = defineFused(scatterAddFused);
 
 /**
  * Adds each element of `src` into `out` (zeros with `size` places along `axis`) at its index: the adjoint of `takeAlongAxis`.
