@@ -158,6 +158,16 @@ describe("the plan of attention with documents, forward and backward", () => {
     }
   });
 
+  test("counts the work of a window by its length", async () => {
+    const plans = [tokens / 2, tokens].map((t) => planOf(t, () => ({ window: 8 }), device));
+    const [half, whole] = await Promise.all(plans);
+    const ofAttention = ({ kernels }: ReturnType<typeof explain>): number =>
+      kernels.reduce((total, k) => total + (k.kind === "fused" ? k.flops : 0), 0);
+    // eight keys a token but for the first seven; forward q k^T and P v, backward q k^T, dO v^T, P^T dO, dS k and dS^T q
+    expect(ofAttention(whole!)).toBe(2 * 4 * (tokens * 8 - 28) * (4 * size + 3 * valueSize));
+    expect(ofAttention(whole!) / ofAttention(half!)).toBeLessThan(2.1);
+  });
+
   test("would hold it without kernels, and this test would show it", () => {
     const inPlainOps = { cpu: undefined, webgpu: undefined };
     const forward = defineFused({ ...attentionFused, ...inPlainOps });

@@ -14,7 +14,7 @@ import {
 } from "@mc/tensor";
 import { attentionBackwardCpu, attentionCpu } from "./cpu.ts";
 import { attentionBackwardReference, attentionReference } from "./reference.ts";
-import { type AttentionParams, attentionSizes } from "./sizes.ts";
+import { type AttentionParams, attentionSizes, visiblePairCount } from "./sizes.ts";
 import { attentionBackwardRows, attentionRows } from "./wgslRows.ts";
 import { attentionBackwardTiles, attentionTiles } from "./wgslTiles.ts";
 
@@ -47,6 +47,11 @@ export const attentionFused: FusedOp<AttentionParams> = {
     const dv = dk + keyHeads * size;
     return [part(0, heads, size), part(dk, keyHeads, size), part(dv, keyHeads, valueSize), undefined];
   },
+  // q k^T and P v
+  flops: ([q, k, v, documents], params) => {
+    const sizes = attentionSizes(q!, k!, v!, documents);
+    return 2 * visiblePairCount(sizes, params) * (sizes.size + sizes.valueSize);
+  },
   cpu: ([q, k, v, documents], params, device) => attentionCpu(attentionSizes(q!, k!, v!, documents), params, device),
   webgpu: ([q, k, v, documents], params, device) => {
     const kernel = device.software ? attentionRows : attentionTiles;
@@ -62,6 +67,11 @@ export const attentionBackwardFused: FusedOp<AttentionParams> = {
     return [{ shape: [batch, tokens, heads * size + keyHeads * (size + valueSize)], dtype: "f32" }];
   },
   reference: attentionBackwardReference,
+  // q k^T, do v^T, P^T do, dS k and dS^T q
+  flops: ([q, k, v, , , , documents], params) => {
+    const sizes = attentionSizes(q!, k!, v!, documents);
+    return 2 * visiblePairCount(sizes, params) * (3 * sizes.size + 2 * sizes.valueSize);
+  },
   cpu: ([q, k, v, , , , documents], params, device) =>
     attentionBackwardCpu(attentionSizes(q!, k!, v!, documents), params, device),
   webgpu: ([q, k, v, , , , documents], params, device) => {

@@ -62,3 +62,13 @@ export function attentionSizes(q: TensorSpec, k: TensorSpec, v: TensorSpec, docu
   }
   return { batch, tokens, heads: headCount, keyHeads, group: headCount / keyHeads, size, valueSize: v.shape[3]! };
 }
+
+/** Pairs of a query and a key that see each other in all heads and sequences, documents left out of account. */
+export function visiblePairCount(
+  { batch, heads, tokens }: AttentionSizes,
+  { causal, window = tokens }: AttentionParams,
+): number {
+  const span = Math.min(window, tokens);
+  // the first rows see 1, 2, ... keys, the others `span`
+  return batch * heads * (causal ? (span * (span + 1)) / 2 + (tokens - span) * span : tokens ** 2);
+}
