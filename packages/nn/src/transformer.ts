@@ -67,7 +67,7 @@ export interface ApplyOptions extends TokenInfo {
 export interface TransformerOutput {
   /** [B, T, vocabSize]. */
   readonly logits: Tensor;
-  /** Of each layer, f32 [numHeads]: each head's largest scaled, mask-visible softmax input over batch and rows. Not differentiable. */
+  /** Of each layer, f32 [numHeads]: each head's largest scaled, mask-visible dot product, before soft cap and ALiBi, over batch and rows. Not differentiable. */
   readonly maxLogits: Tensor[];
   /** With `hidden`: the input of each layer and, last, the output of the final norm; all [B, T, hiddenSize]. */
   readonly hidden?: Tensor[];
