@@ -35,7 +35,12 @@ export const tokenizer = byteTokenizer();
  *
  * @throws UsageError for a text file that cannot be used, or a text too short for one batch
  */
-export function loadCorpus({ text, context, batch }: Pick<TrainOptions, "text" | "context" | "batch">): Corpus {
+export function loadCorpus({
+  text,
+  context,
+  batch,
+  packing,
+}: Pick<TrainOptions, "text" | "context" | "batch" | "packing">): Corpus {
   const name = text ?? "the World Factbook";
   const documents = (text === undefined ? loadFactbook() : loadTextFile(text)).map(tokenizer.encodeDocument);
   const needed = batch * context;
@@ -47,8 +52,8 @@ export function loadCorpus({ text, context, batch }: Pick<TrainOptions, "text" |
     name,
     documents: { train, validation },
     sequences: {
-      train: packDocuments(train, { length: context }),
-      validation: packDocuments(validation, { length: context }),
+      train: packDocuments(train, { length: context, packing }),
+      validation: packDocuments(validation, { length: context, packing }),
     },
     baselines: [1, 2].map((order) => ngramBaseline(train, validation, { order })),
   };

@@ -1,7 +1,7 @@
 // evaluate.ts: the loss on text that the model has not seen.
 import { orderedBatches, type Sequences, toTensors } from "@mc/data";
-import type { Transformer, TransformerParams } from "@mc/nn";
-import { compile, type Device, type Tensor } from "@mc/tensor";
+import type { Transformer, TransformerBatch, TransformerParams } from "@mc/nn";
+import { compile, type Device } from "@mc/tensor";
 
 /** Options of `evaluate`. */
 export interface EvaluateOptions {
@@ -18,8 +18,8 @@ export async function evaluate(
   { batch: batchSize, device }: EvaluateOptions,
 ): Promise<number> {
   const lossOf = compile(
-    (args: { params: TransformerParams; batch: { inputs: Tensor; labels: Tensor } }) =>
-      model.loss(args.params, args.batch).value,
+    (args: { params: TransformerParams; batch: TransformerBatch }) =>
+      model.loss(args.params, args.batch).aux.crossEntropy,
   );
   let nats = 0;
   for (const batch of orderedBatches(sequences, { batchSize })) {

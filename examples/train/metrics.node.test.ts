@@ -1,6 +1,6 @@
 import { connect, tensor } from "@mc/tensor";
 import { describe, expect, test } from "vitest";
-import { largestLogit, metricsLine, packMetrics, shortest, unpackMetrics } from "./metrics.ts";
+import { largestLoad, largestLogit, metricsLine, packMetrics, shortest, unpackMetrics } from "./metrics.ts";
 
 describe("packMetrics and unpackMetrics", () => {
   test("give back every figure of a step, the logits as [layer][head]", async () => {
@@ -11,9 +11,13 @@ describe("packMetrics and unpackMetrics", () => {
       clippedHeads: tensor(3, { dtype: "i32" }),
       gradNorm: tensor(1.25),
       maxLogits: [tensor([1, 2, 3]), tensor([4, 5, 6.5])],
+      routing: [
+        { entropy: tensor(1), dropped: tensor(0, { dtype: "i32" }), load: tensor([6, 2], { dtype: "i32" }) },
+        { entropy: tensor(0.5), dropped: tensor(0, { dtype: "i32" }), load: tensor([4, 4], { dtype: "i32" }) },
+      ],
     });
-    expect(packed.shape).toEqual([10]);
-    const metrics = unpackMetrics((await packed.data()) as Float32Array, 3);
+    expect(packed.shape).toEqual([18]);
+    const metrics = unpackMetrics((await packed.data()) as Float32Array, { layers: 2, heads: 3, experts: 2 });
     expect(metrics).toEqual({
       loss: 2.5,
       learningRate: 0.01,
@@ -23,8 +27,16 @@ describe("packMetrics and unpackMetrics", () => {
         [1, 2, 3],
         [4, 5, 6.5],
       ],
+      expertLoad: [
+        [0.75, 0.25],
+        [0.5, 0.5],
+      ],
+      routingEntropy: 0.75,
+      droppedTokens: 0,
     });
     expect(largestLogit(metrics)).toBe(6.5);
+    expect(largestLoad(metrics)).toBe(1.5);
+    expect(largestLoad({ expertLoad: [] })).toBeUndefined();
   });
 });
 
@@ -54,9 +66,12 @@ describe("metricsLine(metrics)", () => {
       clippedHeads: 0,
       gradNorm: 2,
       seconds: 1.024,
+      expertLoad: [[0.5, 0.5]],
+      routingEntropy: 0.6,
+      droppedTokens: 0,
     });
     expect(line).toBe(
-      '{"step":1,"loss":5.5,"learningRate":0.01,"tokensPerSecond":1000,"maxLogit":[[1,2],[3,4]],"clippedHeads":0,"gradNorm":2,"seconds":1.024}\n',
+      '{"step":1,"loss":5.5,"learningRate":0.01,"tokensPerSecond":1000,"maxLogit":[[1,2],[3,4]],"clippedHeads":0,"gradNorm":2,"seconds":1.024,"expertLoad":[[0.5,0.5]],"routingEntropy":0.6,"droppedTokens":0}\n',
     );
   });
 

@@ -6,15 +6,16 @@ const parse = (...args: string[]) => parseOptions(args, "/home/someone") as Trai
 describe("parseOptions(args)", () => {
   test("without arguments gives the documented model and run", () => {
     const { out, ...options } = parse();
-    expect(options).toMatchObject({ layers: 2, heads: 4, width: 64, context: 128, batch: 8, optimizer: "muonclip" });
-    expect(options).toMatchObject({ learningRate: 2e-2, progress: true, device: undefined, text: undefined });
+    expect(options).toMatchObject({ layers: 3, heads: 4, width: 64, experts: 8, context: 128, batch: 8 });
+    expect(options).toMatchObject({ optimizer: "muonclip", learningRate: 2e-2, packing: "chunks", progress: true });
+    expect(options).toMatchObject({ device: undefined, text: undefined, config: undefined });
     expect(out).toMatch(/^\/home\/someone\/runs\/\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-muonclip$/);
   });
 
   test("reads every option", () => {
     const args =
-      "--steps 7 --device cpu --optimizer adamw --learning-rate 2e-3 --tau 30.5 --seed 0 --width 32 --layers 1 --heads 2 " +
-      "--context 16 --batch 3 --text a.txt --out ../b --no-progress";
+      "--steps 7 --device cpu --optimizer adamw --learning-rate 2e-3 --tau 30.5 --seed 0 --width 32 --layers 1 --heads 2 --experts 4 " +
+      "--packing masked --context 16 --batch 3 --text a.txt --out ../b --no-progress";
     expect(parse(...args.split(" "))).toEqual({
       steps: 7,
       device: "cpu",
@@ -25,12 +26,19 @@ describe("parseOptions(args)", () => {
       width: 32,
       layers: 1,
       heads: 2,
+      experts: 4,
+      config: undefined,
+      packing: "masked",
       context: 16,
       batch: 3,
       text: "/home/someone/a.txt",
       out: "/home/b",
       progress: false,
     });
+  });
+
+  test("takes a model's sizes from --config, by a path relative to the caller", () => {
+    expect(parse("--config", "../k2/config.json").config).toBe("/home/k2/config.json");
   });
 
   test("the learning rate's default depends on the optimizer", () => {
@@ -41,7 +49,7 @@ describe("parseOptions(args)", () => {
   test("--help gives the text and every option", () => {
     const { help } = parseOptions(["--help"]) as { help: string };
     const names =
-      "steps device optimizer learning-rate tau seed width layers heads context batch text out no-progress help";
+      "steps device optimizer learning-rate tau seed width layers heads experts config packing context batch text out no-progress help";
     for (const name of names.split(" ")) expect(help).toContain(`--${name}`);
   });
 
@@ -64,7 +72,10 @@ describe("parseOptions(args)", () => {
     [["--device", "gpu"], "Allowed choices are cpu, webgpu"],
     [["--optimizer", "sgd"], "Allowed choices are adamw, muon, muonclip"],
     [["--heads", "3"], "option '--heads' must divide the width, got 3 heads and width 64"],
-    [["--width", "20", "--heads", "4"], "must leave each head an even width, got 20 / 4 = 5"],
+    [["--experts", "0"], "must be a whole number from 1 to"],
+    [["--packing", "loose"], "Allowed choices are chunks, masked, padded"],
+    [["--config", ""], "must not be empty"],
+    [["--config", "a.json", "--width", "32", "--layers", "2"], "leave out '--width', '--layers'"],
     [["--text", ""], "must not be empty"],
     [["--out", ""], "must not be empty"],
   ])("%j is refused: %s", (args, message) => {

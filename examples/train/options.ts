@@ -1,5 +1,6 @@
 // options.ts: the command line of the main job, read and checked before anything else happens.
 import { resolve } from "node:path";
+import type { Packing } from "@mc/data";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 
 /** A mistake of the person at the keyboard: told in one line, exit code 2. */
@@ -24,6 +25,12 @@ export interface TrainOptions {
   width: number;
   layers: number;
   heads: number;
+  /** Experts of each layer but the first, besides the shared one. */
+  experts: number;
+  /** Absolute path of a Hugging Face config.json; undefined: Kimi K2 in miniature, of the sizes above. */
+  config: string | undefined;
+  /** How documents become sequences. */
+  packing: Packing;
   /** Tokens a sequence. */
   context: number;
   /** Sequences a step. */
@@ -67,11 +74,13 @@ export function parseOptions(
   }
 
   const given = command.opts<Omit<TrainOptions, "learningRate" | "out"> & Partial<TrainOptions>>();
-  checkHeads(given.width, given.heads);
+  if (given.config === undefined) checkHeads(given.width, given.heads);
+  else checkNoSizes(command);
   return {
     ...given,
     device: given.device,
     learningRate: given.learningRate ?? defaultLearningRate[given.optimizer],
+    config: given.config === undefined ? undefined : resolve(from, given.config),
     text: given.text === undefined ? undefined : resolve(from, given.text),
     out: resolve(from, given.out ?? `runs/${timestamp()}-${given.optimizer}`),
   };
@@ -97,8 +106,18 @@ function describeCommand(): Command {
       .argParser(integer(0, 2 ** 32 - 1))
       .default(1),
     option("--width <n>", "hidden size").argParser(integer(2, 8192)).default(64),
-    option("--layers <n>", "transformer layers").argParser(integer(1, 128)).default(2),
+    option("--layers <n>", "transformer layers").argParser(integer(1, 128)).default(3),
     option("--heads <n>", "attention heads; they divide the width").argParser(integer(1, 128)).default(4),
+    option("--experts <n>", "experts a layer, of which a token visits two; the first layer has none")
+      .argParser(integer(1, 1024))
+      .default(8),
+    option(
+      "--config <file>",
+      "a Hugging Face config.json to take the model from, instead of the sizes above",
+    ).argParser(nonEmpty),
+    option("--packing <name>", "documents end to end, the same with masks between them, or each on its own")
+      .choices(["chunks", "masked", "padded"] satisfies Packing[])
+      .default("chunks"),
     option("--context <n>", "tokens a sequence").argParser(integer(2, 8192)).default(128),
     option("--batch <n>", "sequences a step").argParser(integer(1, 4096)).default(8),
     option("--text <file>", "a UTF-8 text file to train on (default: the World Factbook)").argParser(nonEmpty),
@@ -109,15 +128,21 @@ function describeCommand(): Command {
   return command;
 }
 
-/** Rotary embeddings turn pairs of numbers, so each head needs an even share of the width. */
+const sizeNames = ["width", "layers", "heads", "experts"] as const;
+
+/** A configuration brings its sizes along. */
+function checkNoSizes(command: Command): void {
+  const given = sizeNames.filter((name) => command.getOptionValueSource(name) === "cli");
+  if (given.length > 0) {
+    const names = given.map((name) => `'--${name}'`).join(", ");
+    throw new UsageError(`option '--config' brings the model's sizes along, so leave out ${names}`);
+  }
+}
+
+/** Each head has an equal share of the width. */
 function checkHeads(width: number, heads: number): void {
   if (width % heads !== 0) {
     throw new UsageError(`option '--heads' must divide the width, got ${heads} heads and width ${width}`);
-  }
-  if ((width / heads) % 2 !== 0) {
-    throw new UsageError(
-      `option '--heads' must leave each head an even width, got ${width} / ${heads} = ${width / heads}`,
-    );
   }
 }
 

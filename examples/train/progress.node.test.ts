@@ -14,6 +14,12 @@ const metrics = (step: number): StepMetrics => ({
   clippedHeads: 3,
   gradNorm: 1,
   seconds: step * 0.5,
+  expertLoad: [
+    [0.25, 0.25, 0.25, 0.25],
+    [0.1, 0.35, 0.3, 0.25],
+  ],
+  routingEntropy: 1.2,
+  droppedTokens: 0,
 });
 
 /** A stream that remembers what was written to it. */
@@ -63,10 +69,15 @@ describe("createProgress(options)", () => {
 });
 
 describe("figures(metrics, steps)", () => {
-  test("are loss, speed, largest logit, clipped heads and the time left, and fit 80 columns with the bar", () => {
+  test("are loss, speed, largest logit, clipped heads, load and the time left, and fit 80 columns with the bar", () => {
     const line = figures(metrics(466), 600);
-    expect(line).toBe("loss 2.031 | 9,120 tok/s | logit 13.2 | 3 clipped | 1:07 left");
-    expect("████████ 466/600 ".length + line.length).toBeLessThanOrEqual(80);
+    expect(line).toBe("loss 2.031  9,120 tok/s  logit 13  3 clipped  load 1.4x  1:07 left");
+    expect("████ 466/600 ".length + line.length).toBeLessThanOrEqual(80);
+  });
+
+  test("leave out the load where there are no experts", () => {
+    const line = figures({ ...metrics(466), expertLoad: [] }, 600);
+    expect(line).toBe("loss 2.031  9,120 tok/s  logit 13  3 clipped  1:07 left");
   });
 });
 

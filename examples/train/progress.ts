@@ -1,6 +1,6 @@
 // progress.ts: how far a run is, as a live line on a terminal, as a line now and then elsewhere.
 import { SingleBar } from "cli-progress";
-import { largestLogit, type StepMetrics } from "./metrics.ts";
+import { largestLoad, largestLogit, type StepMetrics } from "./metrics.ts";
 
 /** Shows how far a run is. */
 export interface Progress {
@@ -32,7 +32,7 @@ export function createProgress({ steps, enabled, stream = process.stdout }: Prog
 function liveLine(steps: number, stream: NodeJS.WriteStream): Progress {
   const bar = new SingleBar({
     format: "{bar} {value}/{total} {figures}",
-    barsize: 8,
+    barsize: 4,
     barCompleteChar: "█",
     barIncompleteChar: "░",
     hideCursor: true,
@@ -59,16 +59,18 @@ function plainLines(steps: number, stream: NodeJS.WriteStream): Progress {
   };
 }
 
-/** `loss 2.031 | 9,120 tok/s | logit 13.2 | 3 clipped | 1:07 left` */
+/** `loss 2.031  9,120 tok/s  logit 13  3 clipped  load 1.4x  1:07 left` */
 export function figures(metrics: StepMetrics, steps: number): string {
   const left = (metrics.seconds / metrics.step) * (steps - metrics.step);
+  const load = largestLoad(metrics);
   return [
     `loss ${metrics.loss.toFixed(3)}`,
     `${Math.round(metrics.tokensPerSecond).toLocaleString("en")} tok/s`,
-    `logit ${largestLogit(metrics).toFixed(1)}`,
+    `logit ${largestLogit(metrics).toFixed(0)}`,
     `${metrics.clippedHeads} clipped`,
+    ...(load === undefined ? [] : [`load ${load.toFixed(1)}x`]),
     `${duration(left)} left`,
-  ].join(" | ");
+  ].join("  ");
 }
 
 /** Seconds as 1:07 or 2:03:04. */

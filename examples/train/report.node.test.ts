@@ -15,6 +15,9 @@ const metrics = (count: number): StepMetrics[] =>
     clippedHeads: i % 3,
     gradNorm: 1,
     seconds: i,
+    expertLoad: [[0.5 + (i % 2) / 4, 0.5 - (i % 2) / 4]],
+    routingEntropy: 0.5,
+    droppedTokens: 0,
   }));
 
 const report = (count: number): Report => ({
@@ -31,9 +34,9 @@ const report = (count: number): Report => ({
 });
 
 describe("renderReport(report)", () => {
-  test("is one page with four plots, the figures and the sample, and asks for nothing from elsewhere", async () => {
+  test("is one page with five plots, the figures and the sample, and asks for nothing from elsewhere", async () => {
     const page = await renderReport(report(50));
-    expect(page.match(/<svg role="img"/g)?.length).toBe(4);
+    expect(page.match(/<svg role="img"/g)?.length).toBe(5);
     for (const text of ["1.7000 nats a byte", "2.4500", "order-1 n-gram", "tau = 10", "layer 1, head 1"]) {
       expect(page).toContain(text);
     }
@@ -58,6 +61,13 @@ describe("chartsOf(report)", () => {
     const points = chartsOf(report(5))[1]!.points;
     expect(new Set(points.map(({ series }) => series)).size).toBe(4);
     expect(points.every(({ series, group }) => series === group)).toBe(true);
+  });
+
+  test("has a plot of the experts only where there are any", () => {
+    const titles = (each: Report) => chartsOf(each).map(({ title }) => title.split(" ")[0]);
+    expect(titles(report(5))).toEqual(["Loss,", "Largest", "Heads", "Load", "Tokens"]);
+    const dense = { ...report(5), metrics: metrics(5).map((each) => ({ ...each, expertLoad: [] })) };
+    expect(titles(dense)).toEqual(["Loss,", "Largest", "Heads", "Tokens"]);
   });
 
   test("names layers instead of heads in the legend where there are many", () => {

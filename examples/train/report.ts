@@ -57,7 +57,7 @@ ${drawn.join("\n")}
 `;
 }
 
-/** The four plots, as data. */
+/** The plots, as data: four, and one of the experts where there are any. */
 export function chartsOf({ metrics, tau, final, baselines }: Report): Chart[] {
   const bins = thin(metrics, LARGEST_SERIES);
   const one = (field: "loss" | "tokensPerSecond" | "clippedHeads") =>
@@ -87,7 +87,32 @@ export function chartsOf({ metrics, tau, final, baselines }: Report): Chart[] {
       lines: tau === undefined ? [] : [{ value: tau, label: `tau = ${tau}` }],
     },
     { title: "Heads clipped after the step", unit: "heads", points: one("clippedHeads"), lines: [], steps: true },
+    ...loadChart(bins),
     { title: "Tokens a second", unit: "tokens/s", points: one("tokensPerSecond"), lines: [] },
+  ];
+}
+
+/** The share of each expert, every layer in one plot; none without experts. */
+function loadChart(bins: readonly StepMetrics[]): Chart[] {
+  const shares = bins[0]?.expertLoad ?? [];
+  if (shares.length === 0) return [];
+  const points = bins.flatMap(({ step, expertLoad }) =>
+    expertLoad.flatMap((layer, i) =>
+      layer.map((value, expert) => ({
+        step,
+        value: value * layer.length,
+        series: `layer ${i}, expert ${expert}`,
+        group: `expert layer ${i}`,
+      })),
+    ),
+  );
+  return [
+    {
+      title: "Load of each expert, as a multiple of an even share",
+      unit: "even shares",
+      points,
+      lines: [{ value: 1, label: "balance" }],
+    },
   ];
 }
 
@@ -97,7 +122,7 @@ const LARGEST_LEGEND = 12;
 // More points than this a series cannot be told apart on the page.
 const LARGEST_SERIES = 800;
 
-/** At most `limit` records: means of loss and speed, and the largest of logits and clipped heads, over neighbouring steps. */
+/** At most `limit` records: means of loss, speed and load, and the largest of logits and clipped heads, over neighbouring steps. */
 export function thin(metrics: readonly StepMetrics[], limit: number): StepMetrics[] {
   const size = Math.ceil(metrics.length / limit);
   if (size <= 1) return [...metrics];
@@ -113,6 +138,9 @@ export function thin(metrics: readonly StepMetrics[], limit: number): StepMetric
       clippedHeads: Math.max(...bin.map((each) => each.clippedHeads)),
       maxLogit: last.maxLogit.map((heads, layer) =>
         heads.map((_, head) => Math.max(...bin.map((each) => each.maxLogit[layer]![head]!))),
+      ),
+      expertLoad: last.expertLoad.map((shares, layer) =>
+        shares.map((_, expert) => bin.reduce((sum, each) => sum + each.expertLoad[layer]![expert]!, 0) / bin.length),
       ),
     });
   }

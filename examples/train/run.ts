@@ -1,21 +1,13 @@
 // run.ts: a whole run, from the text to the report.
 import { shuffledBatches } from "@mc/data";
-import { transformer } from "@mc/nn";
-import {
-  connect,
-  type Device,
-  DeviceError,
-  key,
-  saveSafetensors,
-  type Tensor,
-  treeLeaves,
-  treePaths,
-} from "@mc/tensor";
-import { loadCorpus, tokenizer } from "./corpus.ts";
+import { saveHuggingFace } from "@mc/nn";
+import { connect, type Device, DeviceError, key, type Tensor, treeLeaves } from "@mc/tensor";
+import { loadCorpus } from "./corpus.ts";
 import { describeSettings, formatTable } from "./describe.ts";
 import { evaluate } from "./evaluate.ts";
 import { stopOnInterrupt } from "./interrupt.ts";
 import type { FinalMetrics, StepMetrics } from "./metrics.ts";
+import { createModel } from "./model.ts";
 import { createOptimizer, createSchedule } from "./optimizers.ts";
 import { type TrainOptions, UsageError } from "./options.ts";
 import { createProgress } from "./progress.ts";
@@ -31,25 +23,16 @@ import { train } from "./train.ts";
  * @throws UsageError for options that cannot be fulfilled here
  */
 export async function run(options: TrainOptions): Promise<void> {
+  const model = createModel(options);
   const corpus = loadCorpus(options);
   const device = await connectTo(options.device);
-  const model = transformer({
-    vocabSize: tokenizer.vocabSize,
-    hiddenSize: options.width,
-    numLayers: options.layers,
-    attention: { numHeads: options.heads },
-    feedForward: { kind: "swiglu" },
-    norm: { kind: "rmsnorm" },
-    positions: { kind: "rope" },
-    tiedHead: false,
-  });
   const schedule = createSchedule(options);
   const optimizer = createOptimizer(options, schedule, { roles: model.roles, attention: model.attentionLayout });
   const initial = model.init(key(options.seed, { device }));
   const folder = openRunFolder(options.out);
   const { signal, release } = stopOnInterrupt();
 
-  const settings = describeSettings(options, corpus, device, treeLeaves<Tensor>(initial));
+  const settings = describeSettings(options, { model, corpus, device, weights: treeLeaves<Tensor>(initial) });
   const baselines = corpus.baselines.map(({ order, loss }) => ({ name: `order-${order} n-gram`, loss }));
   print(formatTable(settings));
   print(`\n${optimizer.plan(initial)}\n`);
@@ -83,14 +66,13 @@ export async function run(options: TrainOptions): Promise<void> {
   const sample = await drawSample(model, params, corpus, options);
   print(`sample, after "${sample.prompt}":\n${sample.continuation}\n`);
 
-  const weights = Object.fromEntries(treePaths<Tensor>(params));
-  folder.write("model.safetensors", await saveSafetensors(weights, { config: JSON.stringify(model.config) }));
+  for await (const { name, bytes } of saveHuggingFace(model.config, params)) folder.write(name, bytes);
   const title = `${options.optimizer} on ${corpus.name}`;
   const tau = options.optimizer === "muonclip" ? options.tau : undefined;
   const { renderReport } = await import("./report.ts"); // the plotting library takes a while to load
   folder.write("report.html", await renderReport({ title, settings, metrics, final, baselines, tau, sample }));
   folder.addMetrics([final]);
-  print(`wrote metrics.jsonl, model.safetensors and report.html to ${folder.path}`);
+  print(`wrote metrics.jsonl, config.json, model.safetensors and report.html to ${folder.path}`);
   release();
 }
 

@@ -2,7 +2,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { valueAndGrad } from "@mc/autograd";
 import { type Batch, toTensors } from "@mc/data";
-import type { Transformer, TransformerParams } from "@mc/nn";
+import { balanceExperts, type Transformer, type TransformerBatch, type TransformerParams } from "@mc/nn";
 import { globalNorm, type MuonClipInfo, type Optimizer, type Schedule } from "@mc/optim";
 import { cast, compile, type Device, type Tensor, zeros } from "@mc/tensor";
 import { packMetrics, type StepMetrics, unpackMetrics } from "./metrics.ts";
@@ -21,6 +21,9 @@ export interface TrainRun {
   /** Called with the metrics of each step, in order, soon after it. */
   onMetrics: (metrics: StepMetrics[]) => void;
 }
+
+// DeepSeek-V3 moves a selection bias by 0.001 a step, in tens of thousands of steps; a run of hundreds has to hurry.
+const BALANCE_RATE = 0.01;
 
 /** The loss, or anything that follows from it, is no longer a number. */
 export class DivergedError extends Error {
@@ -46,16 +49,18 @@ export async function train({
 }: TrainRun): Promise<TransformerParams> {
   const step = compile(
     ({ params, state, batch }: StepArguments) => {
-      const { value: loss, grads, aux } = valueAndGrad(model.loss, { hasAux: true })(params, batch);
+      const { grads, aux } = valueAndGrad(model.loss, { hasAux: true })(params, batch);
       const next = optimizer.update(grads, state, params, { maxLogits: aux.maxLogits });
+      const loads = aux.routing.map(({ load }) => load);
       const metrics = packMetrics({
-        loss,
+        loss: aux.crossEntropy,
         learningRate: schedule(cast(next.state.step, "f32")),
         clippedHeads: next.metrics?.clippedHeads ?? zeros([], { device }),
         gradNorm: globalNorm(grads),
         maxLogits: aux.maxLogits,
+        routing: aux.routing,
       });
-      return { params: next.params, state: next.state, metrics };
+      return { params: balanceExperts(next.params, loads, { rate: BALANCE_RATE }), state: next.state, metrics };
     },
     { donate: ["params", "state"] },
   );
@@ -80,12 +85,13 @@ export async function train({
 interface StepArguments {
   params: TransformerParams;
   state: ReturnType<Optimizer["init"]>;
-  batch: { inputs: Tensor; labels: Tensor };
+  batch: TransformerBatch;
 }
 
 /** Keeps the metrics of steps on the device until they are read, many at once. */
 function metricsReader(model: Transformer, onMetrics: TrainRun["onMetrics"]) {
-  const heads = model.config.attention.numHeads;
+  const { numLayers: layers, attention, feedForward } = model.config;
+  const shape = { layers, heads: attention.numHeads, experts: feedForward.kind === "moe" ? feedForward.numExperts : 0 };
   const start = performance.now();
   let readUntil = start;
   let unread: { step: number; tokens: number; metrics: Tensor }[] = [];
@@ -100,10 +106,10 @@ function metricsReader(model: Transformer, onMetrics: TrainRun["onMetrics"]) {
       // A GPU's steps have no times of their own: those read together share theirs evenly.
       const each = (now - readUntil) / 1000 / taken.length;
       const records = taken.map(({ step, tokens }, i): StepMetrics => {
-        const { loss, learningRate, clippedHeads, gradNorm, maxLogit } = unpackMetrics(values[i]!, heads);
+        const { loss, learningRate, clippedHeads, gradNorm, maxLogit, ...routing } = unpackMetrics(values[i]!, shape);
         const tokensPerSecond = Math.round(tokens / each);
         const seconds = Number(((readUntil - start) / 1000 + (i + 1) * each).toFixed(3));
-        return { step, loss, learningRate, tokensPerSecond, maxLogit, clippedHeads, gradNorm, seconds };
+        return { step, loss, learningRate, tokensPerSecond, maxLogit, clippedHeads, gradNorm, seconds, ...routing };
       });
       readUntil = now;
       onMetrics(records);

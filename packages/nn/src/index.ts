@@ -1,4 +1,5 @@
 // @mc/nn: layers as `init` and `apply` over plain parameter trees, and transformers that describe themselves as data.
+export { alibiSlopes } from "./attention/alibi.ts";
 export { type AttentionOptions, type AttentionResult, attention, maxLogitOf } from "./attention/attention.ts";
 export type { AttentionCache, KeyValueCache, LatentCache } from "./attention/cache.ts";
 export {
@@ -77,6 +78,20 @@ export {
 export { type SavedDType, type SavedFile, type SaveOptions, saveHuggingFace } from "./huggingFace/save.ts";
 export { type Block, joinRoles, type Layer, type RoleSpec, type Roles } from "./layer.ts";
 export { type LinearOptions, type LinearParams, linear } from "./linear.ts";
+export { type BalanceExpertsOptions, balanceExperts } from "./moe/balanceExperts.ts";
+export type { BalanceOptions } from "./moe/balanceLosses.ts";
+export { gateScale } from "./moe/gateScale.ts";
+export { groupedMatmul } from "./moe/groupedMatmul.ts";
+export {
+  type MoeOptions,
+  type MoeParams,
+  type MoeResult,
+  mixtureOfExperts,
+  type Routing,
+} from "./moe/mixtureOfExperts.ts";
+export { permuteRows } from "./moe/permuteRows.ts";
+export { type RouterOptions, type RouterParams, type RouterResult, router } from "./moe/router.ts";
+export { type SortedAssignments, sortByExpert } from "./moe/sortByExpert.ts";
 export { type LayerNormOptions, layerNorm, type NormParams, type RmsNormOptions, rmsNorm } from "./norm.ts";
 export { type RopeOptions, rope } from "./rope.ts";
 export type { LinearScaling, Llama3Scaling, RopeScaling, YarnScaling } from "./ropeScaling.ts";
@@ -84,6 +99,8 @@ export { randomNumbers, type SamplingOptions, sampleToken } from "./sampling.ts"
 export { type SinusoidalOptions, sinusoidal } from "./sinusoidal.ts";
 export {
   type ApplyOptions,
+  type FeedForwardParams,
+  type LossAux,
   type NextLogits,
   type Transformer,
   type TransformerBatch,

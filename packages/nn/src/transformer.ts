@@ -31,6 +31,7 @@ import { type EmbeddingParams, embedding } from "./embedding.ts";
 import { type GeluParams, geluMlp, type SwigluParams, swigluMlp } from "./feedForward.ts";
 import { joinRoles, type Layer, type Roles } from "./layer.ts";
 import { type LinearParams, linear, linearMap } from "./linear.ts";
+import { type MoeParams, mixtureOfExperts, type Routing } from "./moe/mixtureOfExperts.ts";
 import { layerNorm, type NormParams, rmsNorm } from "./norm.ts";
 import { sinusoidal } from "./sinusoidal.ts";
 
@@ -39,8 +40,11 @@ export type TransformerLayerParams = {
   attentionNorm: NormParams;
   attention: SelfAttentionParams | LatentAttentionParams;
   feedForwardNorm: NormParams;
-  feedForward: SwigluParams | GeluParams;
+  feedForward: FeedForwardParams;
 };
+
+/** Parameters of what follows attention. */
+export type FeedForwardParams = SwigluParams | GeluParams | MoeParams;
 
 /** Parameters of `transformer`. */
 export type TransformerParams = {
@@ -69,6 +73,8 @@ export interface TransformerOutput {
   readonly logits: Tensor;
   /** Of each layer, f32 [numHeads]: each head's largest scaled, mask-visible dot product, before soft cap and ALiBi, over batch and rows. Not differentiable. */
   readonly maxLogits: Tensor[];
+  /** Of each layer with experts, in order: what its router did. */
+  readonly routing: Routing[];
   /** With `hidden`: the input of each layer and, last, the output of the final norm; all [B, T, hiddenSize]. */
   readonly hidden?: Tensor[];
 }
@@ -93,6 +99,16 @@ export interface NextLogits {
   readonly logits: Tensor;
   /** What attention keeps of the tokens so far, one entry a layer: pass it to `decode`. */
   readonly cache: AttentionCache[];
+}
+
+/** What `loss` gives beside the loss. */
+export interface LossAux {
+  /** See `TransformerOutput`; what QK-Clip wants. */
+  readonly maxLogits: Tensor[];
+  /** The cross-entropy alone, f32 scalar. */
+  readonly crossEntropy: Tensor;
+  /** See `TransformerOutput`; what `balanceExperts` wants. */
+  readonly routing: Routing[];
 }
 
 /** A transformer: sizes and functions, no state. Its functions may be passed around on their own. */
@@ -121,11 +137,11 @@ export interface Transformer {
   ) => NextLogits;
   /** Logits [..., vocabSize] of normed hidden states [..., hiddenSize]. */
   readonly head: (params: TransformerParams, hidden: Tensor) => Tensor;
-  /** Mean cross-entropy in nats a token, and the maxima that QK-Clip wants, in the form that `valueAndGrad(loss, { hasAux: true })` takes. */
-  readonly loss: (
-    params: TransformerParams,
-    batch: TransformerBatch,
-  ) => { value: Tensor; aux: { maxLogits: Tensor[] } };
+  /**
+   * Mean cross-entropy in nats a token, plus the balance losses of experts where they are configured, in the form that
+   * `valueAndGrad(loss, { hasAux: true })` takes.
+   */
+  readonly loss: (params: TransformerParams, batch: TransformerBatch) => { value: Tensor; aux: LossAux };
   /** Role of each parameter, for an optimizer. */
   readonly roles: Roles;
   /** Rows of each head, for QK-Clip; one entry a layer. */
@@ -180,15 +196,17 @@ export function transformer(config: TransformerConfig): Transformer {
     if (key && rate > 0) x = dropout(foldIn(key, numLayers), x, rate);
     const hidden: Tensor[] = [];
     const maxLogits: Tensor[] = [];
+    const routing: Routing[] = [];
     params.layers.forEach((layerParams, i) => {
       hidden.push(x);
       const result = layers[i]!.apply(layerParams, x, { ...info, key: key && rate > 0 ? foldIn(key, i) : undefined });
       x = result.output;
       maxLogits.push(result.maxLogit);
+      if (result.routing) routing.push(result.routing);
     });
     x = norm.apply(params.norm, x);
     hidden.push(x);
-    return { logits: toLogits(params, x), maxLogits, ...(wantsHidden && { hidden }) };
+    return { logits: toLogits(params, x), maxLogits, routing, ...(wantsHidden && { hidden }) };
   };
 
   const prefill: Transformer["prefill"] = (params, inputIds, lengths, cacheLength) => {
@@ -240,8 +258,10 @@ export function transformer(config: TransformerConfig): Transformer {
     decode,
     head: toLogits,
     loss: (params, { inputs, labels, ...options }) => {
-      const { logits, maxLogits } = apply(params, inputs, options);
-      return { value: crossEntropy(logits, labels), aux: { maxLogits } };
+      const { logits, maxLogits, routing } = apply(params, inputs, options);
+      const entropy = crossEntropy(logits, labels);
+      const value = routing.reduce((sum, { loss }) => add(sum, loss), entropy);
+      return { value, aux: { maxLogits, crossEntropy: entropy, routing } };
     },
     roles: joinRoles({
       embedding: table.roles,
@@ -254,9 +274,14 @@ export function transformer(config: TransformerConfig): Transformer {
   };
 }
 
-interface LayerResult {
-  readonly output: Tensor;
+interface LayerResult extends FeedForwardResult {
   readonly maxLogit: Tensor;
+}
+
+interface FeedForwardResult {
+  readonly output: Tensor;
+  /** Absent without experts. */
+  readonly routing?: Routing;
 }
 
 interface TransformerLayer
@@ -283,11 +308,11 @@ function transformerLayer(config: ResolvedTransformerConfig, index: number): Tra
     x: Tensor,
     attend: (normed: Tensor) => R,
     drop: (y: Tensor, place: number) => Tensor = (y) => y,
-  ): R => {
+  ): R & FeedForwardResult => {
     const attended = attend(attentionNorm.apply(params.attentionNorm, x));
     const middle = add(x, drop(attended.output, 0));
     const fed = feedForward.apply(params.feedForward, feedForwardNorm.apply(params.feedForwardNorm, middle));
-    return { ...attended, output: add(middle, drop(fed, 1)) };
+    return { ...attended, ...fed, output: add(middle, drop(fed.output, 1)) };
   };
   return {
     init: (key) => ({
@@ -353,20 +378,25 @@ function makeAttention(
 function makeFeedForward(
   config: ResolvedTransformerConfig,
   index: number,
-): Layer<SwigluParams | GeluParams, [x: Tensor], Tensor> {
+): Layer<FeedForwardParams, [x: Tensor], FeedForwardResult> {
   const { hiddenSize, feedForward } = config;
   const shared = { features: hiddenSize, ...initialStd(config) };
   if (feedForward.kind === "moe") {
-    if (index >= feedForward.numDenseLayers) throw new ValueError("transformer: mixture of experts is not built yet");
-    return swigluMlp({ ...shared, intermediateSize: feedForward.denseIntermediateSize }) as Layer<
-      SwigluParams | GeluParams,
-      [x: Tensor],
-      Tensor
-    >;
+    const { numDenseLayers, denseIntermediateSize, ...options } = feedForward;
+    if (index < numDenseLayers) return alone(swigluMlp({ ...shared, intermediateSize: denseIntermediateSize }));
+    return mixtureOfExperts({ ...shared, ...options }) as Layer<FeedForwardParams, [x: Tensor], FeedForwardResult>;
   }
   const { kind, approximate, ...sizes } = feedForward;
-  const layer = kind === "swiglu" ? swigluMlp({ ...shared, ...sizes }) : geluMlp({ ...shared, ...sizes, approximate });
-  return layer as Layer<SwigluParams | GeluParams, [x: Tensor], Tensor>;
+  return kind === "swiglu"
+    ? alone(swigluMlp({ ...shared, ...sizes }))
+    : alone(geluMlp({ ...shared, ...sizes, approximate }));
+}
+
+/** An MLP as a layer that might route. */
+function alone<P extends FeedForwardParams>(
+  mlp: Layer<P, [x: Tensor], Tensor>,
+): Layer<FeedForwardParams, [x: Tensor], FeedForwardResult> {
+  return { ...mlp, apply: (params, x) => ({ output: mlp.apply(params as P, x) }) };
 }
 
 function makeNorm(
