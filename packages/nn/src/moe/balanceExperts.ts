@@ -10,13 +10,6 @@ export interface BalanceExpertsOptions {
   readonly centred?: boolean;
 }
 
-/** As much as `balanceExperts` needs to know of parameters. */
-interface BalancedParams {
-  readonly layers: readonly {
-    readonly feedForward: { readonly router?: { readonly bias?: Tensor } } | object;
-  }[];
-}
-
 /**
  * Moves the selection biases of a transformer's mixtures of experts after a step: `b_e += rate * sign(mean load - load_e)`
  * (Wang et al. 2024, arXiv:2408.15664). With `centred`, minus the mean of the signs. All else stays as it is.
@@ -27,13 +20,13 @@ interface BalancedParams {
  * @example
  * params = balanceExperts(params, aux.routing.map((r) => r.load), { rate: 0.001 });
  */
-export function balanceExperts<P extends BalancedParams>(
+export function balanceExperts<P extends { readonly layers: readonly { readonly feedForward: object }[] }>(
   params: P,
   loads: readonly Tensor[],
   { rate, centred = false }: BalanceExpertsOptions,
 ): P {
-  const routerOf = (layer: BalancedParams["layers"][number]) =>
-    "router" in layer.feedForward ? layer.feedForward.router : undefined;
+  const routerOf = ({ feedForward }: { readonly feedForward: object }): { bias?: Tensor } | undefined =>
+    "router" in feedForward ? (feedForward.router as { bias?: Tensor }) : undefined;
   const mixtures = params.layers.filter((layer) => routerOf(layer) !== undefined).length;
   if (mixtures !== loads.length)
     throw new ValueError(

@@ -180,7 +180,7 @@ test("output and gradients are the same bits in 20 runs", async () => {
   const options = { features: 8, intermediateSize: 8, numExperts: 6, numExpertsPerToken: 3, numSharedExperts: 1 };
   const layer = mixtureOfExperts(options);
   const params = layer.init(key(3));
-  const x = await realise(normal(key(4), [3, 40, 8]));
+  const x = await realise(normal(key(4), [2, 20, 8]));
   const step = compile((p: MoeParams, x: Tensor) => ({
     output: layer.apply(p, x).output,
     grads: grad((at: { p: MoeParams; x: Tensor }) => scalarOf(layer, at.p, at.x))({ p, x }),

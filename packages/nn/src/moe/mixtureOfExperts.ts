@@ -11,9 +11,7 @@ import {
   mul,
   normal,
   reshape,
-  silu,
   sliceAxis,
-  split,
   sub,
   sum,
   type Tensor,
@@ -22,6 +20,7 @@ import {
 import { checkPositive } from "../check.ts";
 import { type SwigluParams, swigluMlp } from "../feedForward.ts";
 import { blocksOf, joinRoles, type Layer, type Roles } from "../layer.ts";
+import { swiglu } from "../swiglu.ts";
 import { groupedMatmul } from "./groupedMatmul.ts";
 import { permuteRows } from "./permuteRows.ts";
 import { type RouterOptions, type RouterParams, router } from "./router.ts";
@@ -31,7 +30,7 @@ import { type SortedAssignments, sortByExpert } from "./sortByExpert.ts";
 export type MoeParams = {
   router: RouterParams;
   experts: {
-    /** [E, 2F, D]: of each expert the rows of the gate, then those of the linear branch. */
+    /** [E, 2F, D]; of each expert the rows of the gate, then those of the linear branch. */
     gateUp: Tensor;
     /** [E, D, F]. */
     down: Tensor;
@@ -121,8 +120,8 @@ export function mixtureOfExperts(options: MoeOptions): Layer<MoeParams, [x: Tens
       // a row for each assignment, in the order of the experts; a token's row is not copied before it is read
       const rows = broadcastTo(reshape(x, [tokens, 1, features]), [tokens, k, features]);
       const visiting = permuteRows(reshape(rows, [tokens * k, features]), order, place);
-      const [gated, up] = split(groupedMatmul(visiting, params.experts.gateUp, offsets), 2, 1) as [Tensor, Tensor];
-      const leaving = groupedMatmul(mul(silu(gated), up), params.experts.down, offsets);
+      const inside = swiglu(groupedMatmul(visiting, params.experts.gateUp, offsets));
+      const leaving = groupedMatmul(inside, params.experts.down, offsets);
 
       const back = reshape(permuteRows(leaving, place, order), [tokens, k, features]);
       const combined = reshape(sum(mul(back, expandDims(weights, 2)), { axis: 1 }), x.shape);

@@ -37,7 +37,7 @@ import { type BalanceOptions, balanceLoss } from "./balanceLosses.ts";
 export type RouterParams = {
   /** [E, D]. */
   weight: Tensor;
-  /** [E]: takes part in the choice of experts only; role "buffer", moved by `balanceExperts`. */
+  /** [E]; takes part in the choice of experts only; role "buffer", moved by `balanceExperts`. */
   bias?: Tensor;
 };
 
