@@ -1,10 +1,11 @@
 // folder.ts: what a folder of reference numbers holds, told from its files.
 import { existsSync, readFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
+import { configFromHuggingFace, type FileReader, type HuggingFaceConfig } from "@mc/nn";
 import { readSafetensors, type TypedArray } from "@mc/tensor";
 
 /** Kinds of folders: a model's case, an optimizer's trajectories, a model's training. */
-export type Kind = "llama" | "gpt2" | "optim" | "train";
+export type Kind = "model" | "optim" | "train";
 
 /** A recognised folder. */
 export interface Folder {
@@ -12,6 +13,8 @@ export interface Folder {
   /** Last part of the path: the name under which results are written. */
   readonly name: string;
   readonly kind: Kind;
+  /** What the folder is about: the kind, for models their type. */
+  readonly label: string;
 }
 
 /** A tensor of a file. */
@@ -28,35 +31,51 @@ export const readJson = <T>(folder: string, file: string): T =>
 export const readTensors = (folder: string, file: string): Readonly<Record<string, Entry>> =>
   readSafetensors(new Uint8Array(readFileSync(join(folder, file)))).tensors;
 
+/** The files of a folder, by name. */
+export const readerOf =
+  (folder: string): FileReader =>
+  (file) => {
+    const path = join(folder, file);
+    return existsSync(path) ? new Uint8Array(readFileSync(path)) : undefined;
+  };
+
+/** Names of the files with a model folder's weights. @throws Error if there are none */
+export function weightFiles(folder: string): string[] {
+  if (existsSync(join(folder, "model.safetensors"))) return ["model.safetensors"];
+  const index = "model.safetensors.index.json";
+  if (!existsSync(join(folder, index))) throw new Error(`${folder}: the folder lacks model.safetensors or ${index}`);
+  return [...new Set(Object.values(readJson<{ weight_map: Record<string, string> }>(folder, index).weight_map))];
+}
+
 /**
- * Recognises a folder by its files: `optim.json`, `train.json`, or `config.json` of a Llama or GPT-2 beside `case.safetensors`.
+ * Recognises a folder by its files: `optim.json`, `train.json`, or `config.json` of a model type we have, beside its weights and,
+ * unless only these are wanted, `case.safetensors`.
  *
  * @throws Error that says what is missing
  */
-export function openFolder(given: string): Folder {
+export function openFolder(given: string, { onlyWeights = false } = {}): Folder {
   const path = resolve(given);
   const has = (file: string): boolean => existsSync(join(path, file));
-  const needs = (...files: string[]): void => {
-    const missing = files.filter((file) => !has(file));
-    if (missing.length > 0) throw new Error(`${given}: the folder lacks ${missing.join(" and ")}`);
+  const needs = (file: string): void => {
+    if (!has(file)) throw new Error(`${given}: the folder lacks ${file}`);
   };
-  const folder = (kind: Kind): Folder => ({ path, name: basename(path), kind });
+  const folder = (kind: Kind, label: string = kind): Folder => ({ path, name: basename(path), kind, label });
   if (!existsSync(path)) throw new Error(`${given}: there is no such folder`);
-  if (has("optim.json")) {
+  if (!onlyWeights && has("optim.json")) {
     needs("optim.safetensors");
     return folder("optim");
   }
-  if (has("train.json")) {
+  if (!onlyWeights && has("train.json")) {
     needs("train.safetensors");
     return folder("train");
   }
-  if (!has("config.json"))
-    throw new Error(
-      `${given}: a folder must hold config.json, optim.json or train.json, and this one has none of them`,
-    );
-  needs("model.safetensors", "case.safetensors");
-  const type = readJson<{ model_type?: unknown }>(path, "config.json").model_type;
-  if (type !== "llama" && type !== "gpt2")
-    throw new Error(`${given}: model_type in config.json must be "llama" or "gpt2", got ${JSON.stringify(type)}`);
-  return folder(type);
+  if (!has("config.json")) {
+    const names = onlyWeights ? "config.json" : "config.json, optim.json or train.json";
+    throw new Error(`${given}: a folder must hold ${names}, and this one does not`);
+  }
+  weightFiles(path);
+  if (!onlyWeights) needs("case.safetensors");
+  const config = readJson<HuggingFaceConfig>(path, "config.json");
+  configFromHuggingFace(config);
+  return folder("model", String(config.model_type));
 }

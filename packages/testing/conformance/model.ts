@@ -1,29 +1,16 @@
-// model.ts: a model's logits, hidden states, largest logits, loss and gradients against a folder's `case.safetensors`.
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
+// model.ts: a model's logits, hidden states, largest logits, loss, gradients and choice of experts against a folder's
+// `case.safetensors`.
 import { valueAndGrad } from "@mc/autograd";
-import { fromHuggingFace, type HuggingFaceConfig, type LoadedModel, toHuggingFace } from "@mc/nn";
-import {
-  concat,
-  type Device,
-  full,
-  loadSafetensors,
-  realise,
-  reshape,
-  sliceAxis,
-  type Tensor,
-  tensor,
-} from "@mc/tensor";
+import { type LoadedFiles, loadHuggingFace, toHuggingFace } from "@mc/nn";
+import { concat, type Device, full, realise, reshape, sliceAxis, type Tensor, tensor } from "@mc/tensor";
 import { relativeError } from "@mc/testing";
-import { type Entry, readJson, readTensors } from "./folder.ts";
+import { checkExperts } from "./experts.ts";
+import { type Entry, readerOf, readTensors } from "./folder.ts";
 import type { Check, Computed, Outcome } from "./report.ts";
 
 /** The model of a folder with Hugging Face's files, on a device. */
-export function loadModel(path: string, device: Device): LoadedModel & { readonly config: HuggingFaceConfig } {
-  const config = readJson<HuggingFaceConfig>(path, "config.json");
-  const { tensors } = loadSafetensors(new Uint8Array(readFileSync(join(path, "model.safetensors"))), { device });
-  return { config, ...fromHuggingFace(config, tensors) };
-}
+export const loadModel = (path: string, device: Device): Promise<LoadedFiles> =>
+  loadHuggingFace(readerOf(path), { device });
 
 /** Labels of next-token prediction: the inputs moved by one place, and -100 (counts for nothing) at the end. */
 export function nextTokens(inputs: Tensor): Tensor {
@@ -34,6 +21,10 @@ export function nextTokens(inputs: Tensor): Tensor {
 /** Token ids as an i32 tensor. */
 export const tokenIds = ({ shape, data }: Entry, device: Device): Tensor =>
   tensor(Int32Array.from(data), { shape, device });
+
+/** Tensors under the fixtures' names: those of transformers' modules, without what is no parameter. */
+export const fixtureNames = (config: LoadedFiles["config"], tree: unknown): Record<string, Tensor> =>
+  toHuggingFace(config, tree, { names: "memory", buffers: false });
 
 /** Values of tensors, all read together. */
 export async function readAll(tensors: Readonly<Record<string, Tensor>>): Promise<Record<string, Computed>> {
@@ -53,12 +44,12 @@ function boundOf(name: string, precision: "f32" | "f64"): number {
 
 /** Runs a model folder. */
 export async function runModel(path: string, device: Device): Promise<Outcome> {
-  const { config, model, params } = loadModel(path, device);
+  const { config, model, params } = await loadModel(path, device);
   const expected = readTensors(path, "case.safetensors");
   const ids = expected.input_ids;
   if (!ids) throw new Error("case.safetensors must hold input_ids");
   const inputs = tokenIds(ids, device);
-  const { logits, hidden, maxLogits } = model.apply(params, inputs, { hidden: true });
+  const { logits, hidden, maxLogits, routing } = model.apply(params, inputs, { hidden: true });
   const { value, grads } = valueAndGrad(model.loss, { hasAux: true })(params, { inputs, labels: nextTokens(inputs) });
   const named = (prefix: string, list: readonly Tensor[]): [string, Tensor][] =>
     list.map((t, i) => [`${prefix}.${i}`, t]);
@@ -66,9 +57,13 @@ export async function runModel(path: string, device: Device): Promise<Outcome> {
     logits,
     loss: reshape(value, [1]),
     ...Object.fromEntries([...named("hidden", hidden ?? []), ...named("max_logit", maxLogits)]),
-    ...Object.fromEntries(Object.entries(toHuggingFace(config, grads)).map(([name, g]) => [`grad.${name}`, g])),
+    ...Object.fromEntries(Object.entries(fixtureNames(config, grads)).map(([name, g]) => [`grad.${name}`, g])),
   });
-  return { checks: compareAll(tensors, expected, device.precision), tensors };
+  const chosen = await Promise.all(routing.map(async ({ experts }) => Array.from(await experts.data())));
+  return {
+    checks: [...compareAll(tensors, expected, device.precision), ...(await checkExperts(path, expected, chosen))],
+    tensors,
+  };
 }
 
 /** Every tensor of the fixture against the computed one; those that were not computed fail. */

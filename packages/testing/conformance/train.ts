@@ -1,13 +1,13 @@
 // train.ts: steps of MuonClip on a model, against a folder's `train.safetensors`.
 import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { valueAndGrad } from "@mc/autograd";
-import { type HuggingFaceConfig, type Roles, type TransformerParams, toHuggingFace } from "@mc/nn";
+import type { HuggingFaceConfig, Roles, TransformerParams } from "@mc/nn";
 import { type MuonClipMetrics, muonClip, type OptimizerState, type Plan, type Role } from "@mc/optim";
 import { compile, type Device, full, type Tensor, treeMapWithPath, treePaths } from "@mc/tensor";
 import { relativeError } from "@mc/testing";
-import { type Entry, readJson, readTensors } from "./folder.ts";
-import { loadModel, nextTokens, readAll, tokenIds } from "./model.ts";
+import { type Entry, readJson, readTensors, weightFiles } from "./folder.ts";
+import { fixtureNames, loadModel, nextTokens, readAll, tokenIds } from "./model.ts";
 import type { Check, Computed, Outcome } from "./report.ts";
 
 /** `train.json`. */
@@ -44,8 +44,8 @@ interface TrainJson {
 export function modelFolderOf(path: string): string {
   const { model } = readJson<TrainJson>(path, "train.json");
   const folder = resolve(path, model);
-  if (!existsSync(join(folder, "model.safetensors")))
-    throw new Error(`${path}: train.json names the model folder ${model}, which holds no model.safetensors`);
+  if (!existsSync(folder)) throw new Error(`${path}: train.json names the model folder ${model}, which is not there`);
+  weightFiles(folder);
   return folder;
 }
 
@@ -54,7 +54,7 @@ export async function runTrain(path: string, device: Device): Promise<Outcome> {
   const json = readJson<TrainJson>(path, "train.json");
   const expected = readTensors(path, "train.safetensors");
   const modelPath = modelFolderOf(path);
-  const { config, model, params: initial } = loadModel(modelPath, device);
+  const { config, model, params: initial } = await loadModel(modelPath, device);
   const { muon, adamw, alpha, steps } = json.hyperparameters;
   const places = placesOf(config, initial);
   const optimizer = muonClip({
@@ -93,7 +93,7 @@ export async function runTrain(path: string, device: Device): Promise<Outcome> {
 
   let params = initial;
   let state = optimizer.init(params);
-  const start = await readAll(toHuggingFace(config, params));
+  const start = await readAll(fixtureNames(config, params));
   const plan = optimizer.plan(params);
   const tensors: Record<string, Computed> = {};
   const losses: number[] = [];
@@ -114,7 +114,7 @@ export async function runTrain(path: string, device: Device): Promise<Outcome> {
       await readAll(Object.fromEntries([...perLayer("max_logit", maxLogits), ...perLayer("gamma", metrics.gamma)])),
     );
     if (!Object.keys(expected).some((name) => name.startsWith(`param.${t}.`))) continue;
-    for (const [name, value] of Object.entries(await readAll(toHuggingFace(config, params))))
+    for (const [name, value] of Object.entries(await readAll(fixtureNames(config, params))))
       tensors[`param.${t}.${name}`] = value;
   }
 
@@ -153,7 +153,7 @@ function placesOf(config: HuggingFaceConfig, params: TransformerParams): (number
   );
   // a constant that was expanded and cut again is still that constant
   const names = new Map<number, string[]>();
-  for (const [name, t] of Object.entries(toHuggingFace(config, marked))) {
+  for (const [name, t] of Object.entries(fixtureNames(config, marked))) {
     const number = constantOf(t);
     names.set(number, [...(names.get(number) ?? []), name]);
   }
@@ -176,6 +176,7 @@ function planDifferences(
 ): number {
   return plan.rows.filter((row, number) => {
     const theirs = places(number).map((name) => parameters[name]);
+    if (row.role === "buffer") return row.blocks.length > 0 || theirs.length > 0; // no parameter: no optimizer, and not in the list
     const blocks = row.blocks.reduce((sum, { count }) => sum + count, 0);
     const expectedBlocks = theirs.reduce((sum, p) => sum + (p?.blocks ?? 0), 0);
     return (

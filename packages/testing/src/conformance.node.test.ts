@@ -1,12 +1,13 @@
 // The conformance tool as it is used: exit codes, files written, and that it sees one weight in a thousand changed.
 import { execFile } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { readSafetensors, type TypedArray, writeSafetensors } from "@mc/tensor";
 import { afterAll, describe, expect, test } from "vitest";
 import { conformance } from "../conformance/cli.ts";
+import { chooseExperts } from "../conformance/experts.ts";
 import { random } from "./random.ts";
 
 const main = fileURLToPath(new URL("../conformance/main.ts", import.meta.url));
@@ -49,26 +50,44 @@ function scaled(name: string, file: string, tensor: string, ...others: string[])
   for (const each of [name, ...others]) cpSync(join(fixtures, each), join(folder, each), { recursive: true });
   const [target] = others.length > 0 && file === "model.safetensors" ? others : [name];
   const tensors = { ...readTensors(folder, target!, file) };
-  const { shape, data } = tensors[tensor]!;
-  tensors[tensor] = { dtype: "F32", shape, data: data.map((v) => v * 1.001) as TypedArray };
+  const { data } = tensors[tensor]!;
+  tensors[tensor] = { ...tensors[tensor]!, data: data.map((v) => v * 1.001) as TypedArray };
   writeFileSync(join(folder, target!, file), writeSafetensors(tensors));
   return join(folder, name);
 }
 
+/** A fixture's model in shards of one element type, made by the file format alone. */
+function shardedFolder(name: string, dtype: "F32" | "BF16" | "F16"): string {
+  const folder = join(mkdtempSync(join(scratch, "folder-")), `sharded-${dtype}`);
+  mkdirSync(folder);
+  cpSync(join(fixtures, name, "config.json"), join(folder, "config.json"));
+  const tensors = Object.entries(readTensors(fixtures, name, "model.safetensors"));
+  const weight_map: Record<string, string> = {};
+  for (let i = 0; i < tensors.length; i += 30) {
+    const file = `part-${i}.safetensors`;
+    const shard = tensors.slice(i, i + 30).map(([key, t]) => [key, { ...t, dtype }] as const);
+    for (const [key] of shard) weight_map[key] = file;
+    writeFileSync(join(folder, file), writeSafetensors(Object.fromEntries(shard)));
+  }
+  writeFileSync(join(folder, "model.safetensors.index.json"), JSON.stringify({ weight_map }));
+  return folder;
+}
+
 describe("npm run conformance", () => {
-  test("passes on the committed folders in both precisions and writes what it computed", async () => {
-    const names = ["llama_gqa_tiny", "gpt2_tiny", "optim", "train_llama_gqa", "train_gpt2"];
-    const out = join(scratch, "out");
-    const { code, output } = await run("--write", out, ...names.map((name) => join(fixtures, name)));
-    expect(output).toMatch(/\d+ errors computed, 0 past their bounds/);
-    expect(code).toBe(0);
-    for (const [name, file] of [
-      ["llama_gqa_tiny", "case"],
+  // .ci/run takes the tool to all committed folders
+  test("passes in both precisions and writes what it computed", async () => {
+    const folders = [
       ["gpt2_tiny", "case"],
+      ["deepseek_v3_groups", "case"],
       ["optim", "optim"],
       ["train_llama_gqa", "train"],
-      ["train_gpt2", "train"],
-    ] as const) {
+    ] as const;
+    const out = join(scratch, "out");
+    const { code, output } = await run("--write", out, ...folders.map(([name]) => join(fixtures, name)));
+    expect(output).toMatch(/\d+ errors computed, 0 past their bounds/);
+    expect(output).toMatch(/experts\.1: tokens whose experts differ +0\.00e\+0 +<= 0e\+0 +ok/);
+    expect(code).toBe(0);
+    for (const [name, file] of folders) {
       const expected = readTensors(fixtures, name, `${file}.safetensors`);
       const computed = readTensors(out, name, `${file}.safetensors`);
       const given = /^input_ids|\.param0$|\.grad\d+$|\.polar$/;
@@ -91,6 +110,10 @@ describe("npm run conformance", () => {
       () => scaled("llama_gqa_tiny", "model.safetensors", "model.layers.1.self_attn.v_proj.weight"),
     ],
     ["a norm of a GPT-2", () => scaled("gpt2_tiny", "model.safetensors", "transformer.h.0.ln_2.weight")],
+    [
+      "an expert of a DeepSeek",
+      () => scaled("deepseek_v3_groups", "model.safetensors", "model.layers.1.mlp.experts.5.up_proj.weight"),
+    ],
     [
       "a weight of the model behind a training",
       () => scaled("train_llama_gqa", "model.safetensors", "model.layers.0.mlp.up_proj.weight", "llama_gqa_tiny"),
@@ -173,6 +196,18 @@ describe("npm run conformance", () => {
     expect((await run("--precision", "both", folder)).code).toBe(0);
   }, 60_000);
 
+  test("takes shards, and says which folder lacks weights", async () => {
+    const folder = join(scratch, "shards");
+    await run("--roundtrip", "--precision", "f32", "--write", scratch, shardedFolder("mixtral_tiny", "F32"));
+    renameSync(join(scratch, "sharded-F32"), folder);
+    cpSync(join(fixtures, "mixtral_tiny", "case.safetensors"), join(folder, "case.safetensors"));
+    expect((await run("--precision", "f32", folder)).code).toBe(0);
+    rmSync(join(folder, "model.safetensors.index.json"));
+    const { code, output } = await run(folder);
+    expect(code).toBe(2);
+    expect(output).toContain("the folder lacks model.safetensors or model.safetensors.index.json");
+  });
+
   test.each([
     ["no folder", []],
     ["an unknown option", ["--quick", join(fixtures, "optim")]],
@@ -187,6 +222,34 @@ describe("npm run conformance", () => {
     expect(output).toMatch(/^conformance: /m);
   });
 
+  test.each(["F32", "BF16", "F16"] as const)("--roundtrip finds %s shards as they were", async (dtype) => {
+    const folder = shardedFolder("deepseek_v3_groups", dtype);
+    const out = join(scratch, `roundtrip-${dtype}`);
+    const { code, output } = await run("--roundtrip", "--write", out, folder);
+    expect(output).toMatch(/tensors of other bytes +0\.00e\+0/);
+    expect(output).toContain("12 errors computed, 0 past their bounds");
+    expect(code).toBe(0);
+    const index = "model.safetensors.index.json";
+    expect(readdirSync(join(out, `sharded-${dtype}`))).toContain(index);
+    expect(readdirSync(join(out, `sharded-${dtype}.f32`))).toContain(index);
+  });
+
+  test("--roundtrip fails where something is not written again, and names it", async () => {
+    const folder = join(scratch, "more");
+    mkdirSync(folder);
+    cpSync(join(fixtures, "deepseek_v3_groups", "config.json"), join(folder, "config.json"));
+    const { tensors } = readSafetensors(
+      new Uint8Array(readFileSync(join(fixtures, "deepseek_v3_groups", "model.safetensors"))),
+    );
+    const more = { ...tensors, "model.layers.2.eh_proj.weight": { shape: [1], data: new Float32Array(1) } };
+    writeFileSync(join(folder, "model.safetensors"), writeSafetensors(more));
+    const { code, output } = await run("--roundtrip", "--precision", "f32", folder);
+    expect(output).toMatch(
+      /names not written, of 78 +1\.00e\+0 +<= 0e\+0 +FAILED\n {4}model\.layers\.2\.eh_proj\.weight/,
+    );
+    expect(code).toBe(1);
+  });
+
   test("--help prints the options and ends with exit code 0", async () => {
     const { code, output } = await runProgram("--help");
     expect(code).toBe(0);
@@ -195,5 +258,23 @@ describe("npm run conformance", () => {
 
   test("the program hands its exit code on", async () => {
     expect((await runProgram(join(fixtures, "none"))).code).toBe(2);
+  });
+});
+
+describe("chooseExperts", () => {
+  const moe = { scoring: "sigmoid", numExpertsPerToken: 2, numGroups: 1, groupsPerToken: 1 } as Parameters<
+    typeof chooseExperts
+  >[2];
+
+  test("takes the largest scores plus bias, lower numbers first where they tie", () => {
+    expect(chooseExperts([1, 3, 3, 2], undefined, moe)).toEqual([1, 2]);
+    expect(chooseExperts([1, 3, 3, 2], [0.5, 0, 0, 0], moe)).toEqual([0, 1]);
+    expect(chooseExperts([5, 1, 7, 1], undefined, { ...moe, scoring: "softmax" })).toEqual([2, 0]);
+  });
+
+  test("chooses in the groups that are worth most, by their two best scores with a bias and by the best without", () => {
+    const groups = { ...moe, numGroups: 2, groupsPerToken: 1 };
+    expect(chooseExperts([4, -9, -9, 2, 2, 2], [0, 0, 0, 0, 0, 0], groups)).toEqual([3, 4]);
+    expect(chooseExperts([4, -9, -9, 2, 2, 2], undefined, groups)).toEqual([0, 1]);
   });
 });

@@ -63,7 +63,8 @@ export interface HuggingFaceConfigOptions {
  * for the factor, so let `maxPositions` be `factor * originalMaxPositions` where both shall agree.
  *
  * Written is what a forward pass computes, see `configFromHuggingFace`; a configuration without `maxPositions` leaves the field
- * out, and then has the model type's default when it is read again. Write the text by `formatHuggingFaceConfig`.
+ * out, and then has the model type's default when it is read again. `bos_token_id` and `eos_token_id` are null, for us to say no
+ * more than we know: put yours in their place. Write the text by `formatHuggingFaceConfig`.
  *
  * @throws ValueError for a setting that the model type has no field for, by its name
  * @example configToHuggingFace(llama({ numLayers: 2 })).model_type // "llama"
@@ -82,6 +83,9 @@ export function configToHuggingFace(
     ...family.write(resolved, type),
     tie_word_embeddings: resolved.tiedHead,
     initializer_range: resolved.initStd,
+    // a model type's own default would be some token of its first vocabulary
+    bos_token_id: null,
+    eos_token_id: null,
     use_cache: true,
   };
 }
