@@ -1,7 +1,8 @@
 // feedForward.ts: the two kinds of MLP in a transformer layer.
-import { foldIn, gelu, mul, silu, split, type Tensor } from "@mc/tensor";
+import { foldIn, gelu, type Tensor } from "@mc/tensor";
 import { blocksOf, joinRoles, type Layer } from "./layer.ts";
 import { type LinearParams, linear } from "./linear.ts";
+import { swiglu } from "./swiglu.ts";
 
 /** Parameters of `swigluMlp`. */
 export type SwigluParams = {
@@ -58,10 +59,7 @@ export function swigluMlp({
   });
   return {
     init: (key) => ({ gateUp: gateUp.init(foldIn(key, 0)), down: down.init(foldIn(key, 1)) }),
-    apply: (params, x) => {
-      const [gate, up] = split(gateUp.apply(params.gateUp, x), 2, -1) as [Tensor, Tensor];
-      return down.apply(params.down, mul(silu(gate), up));
-    },
+    apply: (params, x) => down.apply(params.down, swiglu(gateUp.apply(params.gateUp, x))),
     roles: joinRoles({ gateUp: gateUp.roles, down: down.roles }),
   };
 }

@@ -97,6 +97,7 @@ export { type RopeOptions, rope } from "./rope.ts";
 export type { LinearScaling, Llama3Scaling, RopeScaling, YarnScaling } from "./ropeScaling.ts";
 export { randomNumbers, type SamplingOptions, sampleToken } from "./sampling.ts";
 export { type SinusoidalOptions, sinusoidal } from "./sinusoidal.ts";
+export { swiglu } from "./swiglu.ts";
 export {
   type ApplyOptions,
   type FeedForwardParams,

@@ -12,3 +12,4 @@ export {
 export { exp } from "./exp.ts";
 export { gemm } from "./gemm.ts";
 export { initWasm } from "./instance.ts";
+export { type RowsOperand, swiglu, swigluBackward } from "./swiglu.ts";

@@ -23,6 +23,8 @@ interface WasmKernels {
     scratch: number,
   ): void;
   exp(from: number, to: number, size: number): void;
+  swiglu(from: number, to: number, rows: number, size: number, stride: number): void;
+  swigluBackward(from: number, dy: number, to: number, rows: number, size: number, stride: number): void;
   attentionBlockRows(): number;
   copyMatrix(
     from: number,
