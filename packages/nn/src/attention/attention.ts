@@ -122,7 +122,7 @@ function paramsOf(
     checkPositive("attention", "window", window);
     if (!causal) throw new ValueError("attention: a window must have causal: true, got causal: false");
   }
-  if (softCap !== undefined && !(Math.fround(softCap) > 0 && isFiniteF32(softCap)))
+  if (softCap !== undefined && !(softCap >= smallest && isFiniteF32(softCap)))
     throw new ValueError(`attention: softCap must be a positive number, got ${softCap}`);
   if (slopes) {
     if (!causal) throw new ValueError("attention: slopes must have causal: true, got causal: false");
@@ -139,6 +139,9 @@ function paramsOf(
     ...(slopes && { slopes: [...slopes] }),
   };
 }
+
+/** The smallest f32 that has a reciprocal. */
+const smallest = 2 ** -126;
 
 const isFiniteF32 = (x: number): boolean => Number.isFinite(Math.fround(x));
 

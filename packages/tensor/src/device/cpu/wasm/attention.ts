@@ -110,7 +110,7 @@ export function attentionForward(operands: AttentionForward): void {
     const headQ = loadBatch(q, b, plans[0], memory, allQ);
     const headK = loadBatch(k, b, plans[1], memory, allK);
     const headV = loadBatch(v, b, plans[2], memory, allV);
-    loadMask(operands, b, words, atRanges, atQueryIds, atKeyIds);
+    if (documents || b === 0) loadMask(operands, b, words, atRanges, atQueryIds, atKeyIds);
     for (let h = 0; h < heads; h++) {
       const group = Math.floor((h * groups) / heads);
       if ((h * groups) % heads === 0) {
@@ -220,7 +220,7 @@ export function attentionBackward(operands: AttentionBackward): void {
     const headDO = loadBatch(dOutput, b, plans[3], memory, allDO);
     const headLse = loadBatch(logSumExp, b, plans[4], memory, allLse);
     const headDelta = loadBatch(delta, b, plans[5], memory, allDelta);
-    loadMask(operands, b, words, atRanges, atQueryIds, atKeyIds);
+    if (documents || b === 0) loadMask(operands, b, words, atRanges, atQueryIds, atKeyIds);
     for (let group = 0; group < groups; group++) {
       copyHead(headK(group), { at: atK, row: width, column: 1 }, keys, size);
       copyHead(headK(group), { at: atKT, row: 1, column: columns }, keys, size);

@@ -6,7 +6,7 @@
 // lays it out transposed.
 
 import { expFlushed4 } from "./exp";
-import { capped4, cappedSlope4 } from "./tanh";
+import { tanh4, tanhGap4, tanhSlope4 } from "./tanh";
 
 const BLOCK: i32 = 32; // query rows whose scores the backward holds at a time; a multiple of 4
 
@@ -281,7 +281,7 @@ function transformRow(
   scale: f32, softCap: f32, slope: f32, position: i32, id: i32, ids: usize, rowMax: usize,
 ): f32 {
   const none = f32x4.splat(-Infinity);
-  const scales = f32x4.splat(scale), caps = f32x4.splat(softCap), bias = f32x4.splat(slope);
+  const scales = f32x4.splat(scale), caps = f32x4.splat(softCap), inverse = f32x4.splat(1 / softCap), bias = f32x4.splat(slope);
   let mostRaw = none, most = none;
   for (let j = 0; j < count; j += 4) {
     const at = row + (j << 2);
@@ -289,8 +289,9 @@ function transformRow(
     let score = f32x4.mul(scales, v128.load(at));
     mostRaw = f32x4.max(mostRaw, v128.bitselect(score, none, seen));
     if (softCap != 0) {
-      if (slopes) v128.store(slopes + (j << 2), cappedSlope4(score, caps));
-      score = capped4(score, caps);
+      const x = f32x4.mul(score, inverse), gap = tanhGap4(x);
+      if (slopes) v128.store(slopes + (j << 2), tanhSlope4(gap));
+      score = f32x4.mul(caps, tanh4(x, gap));
     }
     const distance = i32x4.sub(i32x4.splat(position - j), i32x4(0, 1, 2, 3));
     score = f32x4.sub(score, f32x4.mul(bias, f32x4.convert_i32x4_s(distance)));
