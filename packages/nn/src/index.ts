@@ -59,7 +59,7 @@ export {
   toHuggingFace,
 } from "./huggingFace/huggingFace.ts";
 export { kimiK2Mini } from "./huggingFace/kimiK2Mini.ts";
-export { type FileReader, type LoadedFiles, type LoadOptions, loadHuggingFace } from "./huggingFace/load.ts";
+export { type LoadedFiles, type LoadHuggingFaceOptions, loadHuggingFace, type ReadFile } from "./huggingFace/load.ts";
 export {
   type DeepseekSizes,
   deepseekV3,
@@ -75,7 +75,7 @@ export {
   qwen3,
   type RotarySizes,
 } from "./huggingFace/models.ts";
-export { type SavedDType, type SavedFile, type SaveOptions, saveHuggingFace } from "./huggingFace/save.ts";
+export { type SavedDType, type SavedFile, type SaveHuggingFaceOptions, saveHuggingFace } from "./huggingFace/save.ts";
 export { type Block, joinRoles, type Layer, type RoleSpec, type Roles } from "./layer.ts";
 export { type LinearOptions, type LinearParams, linear } from "./linear.ts";
 export { type BalanceExpertsOptions, balanceExperts } from "./moe/balanceExperts.ts";

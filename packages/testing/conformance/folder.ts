@@ -1,7 +1,7 @@
 // folder.ts: what a folder of reference numbers holds, told from its files.
 import { existsSync, readFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { configFromHuggingFace, type FileReader, type HuggingFaceConfig } from "@mc/nn";
+import { configFromHuggingFace, type HuggingFaceConfig, type ReadFile } from "@mc/nn";
 import { readSafetensors, type TypedArray } from "@mc/tensor";
 
 /** Kinds of folders: a model's case, an optimizer's trajectories, a model's training. */
@@ -33,7 +33,7 @@ export const readTensors = (folder: string, file: string): Readonly<Record<strin
 
 /** The files of a folder, by name. */
 export const readerOf =
-  (folder: string): FileReader =>
+  (folder: string): ReadFile =>
   (file) => {
     const path = join(folder, file);
     return existsSync(path) ? new Uint8Array(readFileSync(path)) : undefined;

@@ -7,8 +7,19 @@ import type { HuggingFaceConfig } from "./fields.ts";
 import { gpt2Family } from "./gpt2.ts";
 import { llamaFamily, mistralFamily, mixtralFamily, qwen3Family, qwen3MoeFamily } from "./llama.ts";
 
-/** By `model_type`: the family, and the class that Hugging Face names in `architectures`. */
-const types = {
+/** Values of `model_type` that are read and written. */
+export type HuggingFaceModelType =
+  | "gpt2"
+  | "llama"
+  | "mistral"
+  | "mixtral"
+  | "qwen3"
+  | "qwen3_moe"
+  | "deepseek_v3"
+  | "kimi_k2";
+
+/** The family of each type, and the class that Hugging Face names in `architectures`. */
+const types: Readonly<Record<HuggingFaceModelType, readonly [Family, string]>> = {
   gpt2: [gpt2Family, "GPT2LMHeadModel"],
   llama: [llamaFamily, "LlamaForCausalLM"],
   mistral: [mistralFamily, "MistralForCausalLM"],
@@ -17,10 +28,7 @@ const types = {
   qwen3_moe: [qwen3MoeFamily, "Qwen3MoeForCausalLM"],
   deepseek_v3: [deepseekFamily, "DeepseekV3ForCausalLM"],
   kimi_k2: [deepseekFamily, "DeepseekV3ForCausalLM"],
-} as const satisfies Record<string, readonly [Family, string]>;
-
-/** Values of `model_type` that are read and written. */
-export type HuggingFaceModelType = keyof typeof types;
+};
 
 /** @throws ValueError for another type than those we have */
 export function typeOf(op: string, modelType: unknown): HuggingFaceModelType {

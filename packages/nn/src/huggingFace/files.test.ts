@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { configFromHuggingFace } from "./config.ts";
 import type { HuggingFaceConfig } from "./fields.ts";
 import { loadHuggingFace } from "./load.ts";
-import { type SaveOptions, saveHuggingFace } from "./save.ts";
+import { type SaveHuggingFaceOptions, saveHuggingFace } from "./save.ts";
 
 let device: Device;
 beforeAll(async () => {
@@ -20,7 +20,7 @@ async function fixtureFiles(fixture: FixtureName): Promise<Files> {
   return new Map(await Promise.all(names.map(async (name) => [name, await loadFixture(fixture, name)] as const)));
 }
 
-async function saved(files: Files, options: SaveOptions = {}): Promise<Files> {
+async function saved(files: Files, options: SaveHuggingFaceOptions = {}): Promise<Files> {
   const { model, params } = await loadHuggingFace((name) => files.get(name), { device });
   const out: Files = new Map();
   for await (const { name, bytes } of saveHuggingFace(model.config, params, options)) out.set(name, bytes);

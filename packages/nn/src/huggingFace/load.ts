@@ -6,7 +6,7 @@ import { type LoadedModel, type WeightReader, weightReader } from "./huggingFace
 import { checkWeights, type Found, rowsOf, type WeightPart, type WeightSource } from "./weights.ts";
 
 /** Gives a file's bytes by its name; undefined (or null) if there is none. */
-export type FileReader = (name: string) => Uint8Array | null | undefined | Promise<Uint8Array | null | undefined>;
+export type ReadFile = (name: string) => Uint8Array | null | undefined | Promise<Uint8Array | null | undefined>;
 
 /** What `loadHuggingFace` gives. */
 export interface LoadedFiles extends LoadedModel {
@@ -15,7 +15,7 @@ export interface LoadedFiles extends LoadedModel {
 }
 
 /** Options of `loadHuggingFace`. */
-export interface LoadOptions {
+export interface LoadHuggingFaceOptions {
   /** Default: the last connected device. */
   readonly device?: Device;
 }
@@ -39,7 +39,7 @@ export const singleFile = "model.safetensors";
  * for await (const { name, bytes } of saveHuggingFace(model.config, model.init(key(1)))) files.set(name, bytes);
  * const { params } = await loadHuggingFace((name) => files.get(name));
  */
-export async function loadHuggingFace(read: FileReader, { device }: LoadOptions = {}): Promise<LoadedFiles> {
+export async function loadHuggingFace(read: ReadFile, { device }: LoadHuggingFaceOptions = {}): Promise<LoadedFiles> {
   const config = parse(await need(read, "config.json"), "config.json");
   const shards = await openShards(read);
   const reader = weightReader("loadHuggingFace", config, shards.names);
@@ -71,7 +71,7 @@ interface Shards {
   readonly open: (file: string) => Promise<Entries>;
 }
 
-async function openShards(read: FileReader): Promise<Shards> {
+async function openShards(read: ReadFile): Promise<Shards> {
   const single = await read(singleFile);
   if (single) {
     const { tensors } = readSafetensors(single);
@@ -141,7 +141,7 @@ export function transpose<A extends Float32Array | Float64Array>(data: A, column
   return out;
 }
 
-async function need(read: FileReader, file: string): Promise<Uint8Array> {
+async function need(read: ReadFile, file: string): Promise<Uint8Array> {
   const bytes = await read(file);
   if (!bytes) throw new ValueError(`loadHuggingFace: there must be a ${file}, got none`);
   return bytes;

@@ -10,7 +10,7 @@ import { leavesOf, type WeightPart, type WeightSource } from "./weights.ts";
 export type SavedDType = Extract<SafetensorsDType, "F32" | "F16" | "BF16" | "F64">;
 
 /** Options of `saveHuggingFace`. */
-export interface SaveOptions extends HuggingFaceConfigOptions {
+export interface SaveHuggingFaceOptions extends HuggingFaceConfigOptions {
   /**
    * Element type of the weights, or a function from their names in the file; default "F32". Values that came from such a file
    * stay exact, others go to the nearest, ties to the even one. A router's selection bias stays F32 unless the function says
@@ -44,7 +44,7 @@ export interface SavedFile {
 export async function* saveHuggingFace(
   config: TransformerConfig,
   params: unknown,
-  { dtype = "F32", maxShardBytes = 2e9, fields = {}, ...options }: SaveOptions = {},
+  { dtype = "F32", maxShardBytes = 2e9, fields = {}, ...options }: SaveHuggingFaceOptions = {},
 ): AsyncGenerator<SavedFile, void, void> {
   if (!(maxShardBytes > 0))
     throw new ValueError(`saveHuggingFace: maxShardBytes must be positive, got ${maxShardBytes}`);
