@@ -32,7 +32,7 @@ export interface SavedFile {
 /**
  * The files of a model that transformers and others load: `config.json`, then `model.safetensors`, or shards
  * `model-00001-of-00003.safetensors` and so on with `model.safetensors.index.json`. A file is made when it is asked for; only the
- * parameters that it holds are read from the device.
+ * parameters that it holds are read from the device. Take all of them before the parameters are donated to another step.
  *
  * @param config - of the model that the parameters belong to
  * @throws ValueError for a setting that the model type has no field for, ValueError or ShapeError if the parameters do not fit
