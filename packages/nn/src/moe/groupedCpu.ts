@@ -1,55 +1,70 @@
-// moe/groupedCpu.ts: the grouped products on the CPU: one matrix product a group that has rows.
+// moe/groupedCpu.ts: the grouped products on the CPU: one matrix product a group, all staged together.
 import type { CpuFusedKernel, CpuOperand, Precision } from "@mc/tensor";
-import { type GemmOperand, gemm, gemmReference } from "@mc/tensor/cpu";
+import { type GemmJob, gemmJobs, gemmReference } from "@mc/tensor/cpu";
 import type { MatmulSizes, OuterSizes } from "./groupedSizes.ts";
 
 /** x [M, K], w [E, N, K], offsets -> y [M, N]: y_r = w_e x_r. */
 export function groupedMatmulCpu({ groups, columns, inner }: MatmulSizes, precision: Precision): CpuFusedKernel {
-  const product = productIn(precision);
   return {
     run: ([x, w, offsets], [y]) => {
-      forGroups(offsets!, groups, (e, start, end) => {
-        product(
-          matrix(x!, start * x!.strides[0]!, x!.strides[0]!, x!.strides[1]!),
-          matrix(w!, e * w!.strides[0]!, w!.strides[2]!, w!.strides[1]!),
-          { data: y!.data as Float32Array, offset: y!.offset + start * columns, batchStrides: [], rowStride: columns },
-          { batch: [], m: end - start, n: columns, k: inner },
-        );
-      });
+      const jobs = jobsOfGroups(offsets!, groups, (e, start, end) => ({
+        m: end - start,
+        n: columns,
+        k: inner,
+        a: x!.offset + start * x!.strides[0]!,
+        aRow: x!.strides[0]!,
+        aCol: x!.strides[1]!,
+        b: w!.offset + e * w!.strides[0]!,
+        bRow: w!.strides[2]!,
+        bCol: w!.strides[1]!,
+        c: y!.offset + start * columns,
+      }));
+      runJobs(x!, w!, y!, jobs, precision);
     },
   };
 }
 
 /** a [M, P], b [M, Q], offsets -> y [E, P, Q]: y_e = sum of a_r b_r^T. */
 export function groupedOuterCpu({ groups, left, right }: OuterSizes, precision: Precision): CpuFusedKernel {
-  const product = productIn(precision);
   return {
     run: ([a, b, offsets], [y]) => {
-      forGroups(offsets!, groups, (e, start, end) => {
-        const offset = y!.offset + e * left * right;
-        if (start === end) y!.data.fill(0, offset, offset + left * right);
-        product(
-          matrix(a!, start * a!.strides[0]!, a!.strides[1]!, a!.strides[0]!),
-          matrix(b!, start * b!.strides[0]!, b!.strides[0]!, b!.strides[1]!),
-          { data: y!.data as Float32Array, offset, batchStrides: [], rowStride: right },
-          { batch: [], m: start === end ? 0 : left, n: right, k: end - start },
-        );
-      });
+      const jobs = jobsOfGroups(offsets!, groups, (e, start, end) => ({
+        m: left,
+        n: right,
+        k: end - start,
+        a: a!.offset + start * a!.strides[0]!,
+        aRow: a!.strides[1]!,
+        aCol: a!.strides[0]!,
+        b: b!.offset + start * b!.strides[0]!,
+        bRow: b!.strides[0]!,
+        bCol: b!.strides[1]!,
+        c: y!.offset + e * left * right,
+      }));
+      runJobs(a!, b!, y!, jobs, precision);
     },
   };
 }
 
-const productIn = (precision: Precision): typeof gemm =>
-  precision === "f64" ? (gemmReference as unknown as typeof gemm) : gemm;
-
-function matrix({ data, offset }: CpuOperand, from: number, rowStride: number, colStride: number): GemmOperand {
-  return { data: data as Float32Array, offset: offset + from, batchStrides: [], rowStride, colStride };
-}
-
-function forGroups(
+function jobsOfGroups(
   { data, offset, strides }: CpuOperand,
   groups: number,
-  visit: (group: number, start: number, end: number) => void,
-): void {
-  for (let e = 0; e < groups; e++) visit(e, data[offset + e * strides[0]!]!, data[offset + (e + 1) * strides[0]!]!);
+  jobOf: (group: number, start: number, end: number) => GemmJob,
+): GemmJob[] {
+  const bound = (e: number): number => data[offset + e * strides[0]!]!;
+  return Array.from({ length: groups }, (_, e) => jobOf(e, bound(e), bound(e + 1)));
+}
+
+function runJobs(a: CpuOperand, b: CpuOperand, c: CpuOperand, jobs: readonly GemmJob[], precision: Precision): void {
+  if (precision === "f32") {
+    gemmJobs(a.data as Float32Array, b.data as Float32Array, c.data as Float32Array, jobs);
+    return;
+  }
+  for (const job of jobs) {
+    gemmReference(
+      { data: a.data as Float64Array, offset: job.a, batchStrides: [], rowStride: job.aRow, colStride: job.aCol },
+      { data: b.data as Float64Array, offset: job.b, batchStrides: [], rowStride: job.bRow, colStride: job.bCol },
+      { data: c.data as Float64Array, offset: job.c, batchStrides: [], rowStride: job.n },
+      { batch: [], m: job.m, n: job.n, k: job.k },
+    );
+  }
 }

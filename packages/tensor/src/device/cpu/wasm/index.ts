@@ -11,5 +11,6 @@ export {
 } from "./attention.ts";
 export { exp } from "./exp.ts";
 export { gemm } from "./gemm.ts";
+export { type GemmJob, gemmJobs } from "./gemmJobs.ts";
 export { initWasm } from "./instance.ts";
 export { type RowsOperand, swiglu, swigluBackward } from "./swiglu.ts";
