@@ -36,9 +36,12 @@ const keyOf = (x: number): number => (Number.isNaN(x) ? Number.POSITIVE_INFINITY
 /** Keeps the largest so far, descending: an element moves past smaller ones only. */
 const selectByInsertion: Select = (x, at, n, places, to, values) => {
   const last = values.length - 1;
+  let least = Number.NaN; // of those kept, once there are k: nothing is <= NaN
   for (let i = 0; i < n; i++) {
-    const key = keyOf(x[at + i]!);
-    if (i > last && key <= values[last]!) continue;
+    const v = x[at + i]!;
+    if (v <= least) continue;
+    const key = keyOf(v);
+    if (key <= least) continue;
     let place = Math.min(i, last);
     for (; place > 0 && key > values[place - 1]!; place--) {
       values[place] = values[place - 1]!;
@@ -46,6 +49,7 @@ const selectByInsertion: Select = (x, at, n, places, to, values) => {
     }
     values[place] = key;
     places[to + place] = i;
+    if (i >= last) least = values[last]!;
   }
 };
 
