@@ -17,7 +17,8 @@ const testArrows = { nn: ["autograd", "optim"], testing: ["nn", "optim", "qkclip
 /** Applications inside a package: they may import what its tests may. */
 const application = "^packages/testing/conformance/";
 
-const test = "\\.test(-d)?\\.ts$";
+/** Tests, and what only they read. */
+const test = "(\\.test(-d)?\\.ts|/fixtures/.+)$";
 const names = Object.keys(arrows);
 const others = (name, allowed) => names.filter((other) => other !== name && !allowed.includes(other));
 const sources = (...folders) => `^packages/(${folders.join("|")})/`;
