@@ -18,7 +18,8 @@ export interface BalanceExpertsOptions {
  * @param loads - i32 [E] for each mixture, in the order of the layers: `routing[i].load`, or their sums over the batches of a step
  * @throws ValueError if there are not as many loads as mixtures, ShapeError if one does not fit
  * @example
- * params = balanceExperts(params, aux.routing.map((r) => r.load), { rate: 0.001 });
+ * const params = { layers: [{ feedForward: { router: { bias: zeros([2]) } } }] };
+ * balanceExperts(params, [tensor([3, 1], { dtype: "i32" })], { rate: 0.001 }); // the bias becomes [-0.001, 0.001]
  */
 export function balanceExperts<P extends { readonly layers: readonly { readonly feedForward: object }[] }>(
   params: P,
