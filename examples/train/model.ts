@@ -47,13 +47,12 @@ const SEQUENCE_BALANCE = 1e-4;
 
 /**
  * Each token visits a shared expert and two of the others; the first layer is dense. Latents and rotated features are wider than
- * K2's proportions, which at this width would leave 16, 8 and 8 numbers for them: measured, that costs 0.07 nats a byte. Muon
- * takes the projections to heads apart by head, as Kimi K3 and GLM-5 do.
+ * K2's proportions, which at this width would leave 16, 8 and 8 numbers for them: measured, that costs 0.07 nats a byte.
  */
 function miniature({ width, layers, heads, experts, context }: ModelOptions): TransformerConfig {
   const headDim = 2 * Math.ceil(width / heads / 2);
   const latent = 8 * Math.ceil(width / 16);
-  const config = kimiK2Mini({
+  return kimiK2Mini({
     vocabSize: tokenizer.vocabSize,
     hiddenSize: width,
     numLayers: layers,
@@ -68,7 +67,6 @@ function miniature({ width, layers, heads, experts, context }: ModelOptions): Tr
     maxPositions: Math.max(4096, context),
     sequenceBalance: SEQUENCE_BALANCE,
   });
-  return { ...config, muonBlocks: "head" };
 }
 
 function readConfig(path: string): TransformerConfig {

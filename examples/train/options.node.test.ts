@@ -6,7 +6,7 @@ const parse = (...args: string[]) => parseOptions(args, "/home/someone") as Trai
 describe("parseOptions(args)", () => {
   test("without arguments gives the documented model and run", () => {
     const { out, ...options } = parse();
-    expect(options).toMatchObject({ layers: 3, heads: 4, width: 64, experts: 8, context: 128, batch: 8 });
+    expect(options).toMatchObject({ layers: 2, heads: 4, width: 64, experts: 16, context: 128, batch: 8 });
     expect(options).toMatchObject({ optimizer: "muonclip", learningRate: 2e-2, packing: "chunks", progress: true });
     expect(options).toMatchObject({ device: undefined, text: undefined, config: undefined });
     expect(out).toMatch(/^\/home\/someone\/runs\/\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-muonclip$/);

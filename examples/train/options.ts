@@ -106,11 +106,11 @@ function describeCommand(): Command {
       .argParser(integer(0, 2 ** 32 - 1))
       .default(1),
     option("--width <n>", "hidden size").argParser(integer(2, 8192)).default(64),
-    option("--layers <n>", "transformer layers").argParser(integer(1, 128)).default(3),
+    option("--layers <n>", "transformer layers").argParser(integer(1, 128)).default(2),
     option("--heads <n>", "attention heads; they divide the width").argParser(integer(1, 128)).default(4),
     option("--experts <n>", "experts a layer, of which a token visits two; the first layer has none")
       .argParser(integer(1, 1024))
-      .default(8),
+      .default(16),
     option(
       "--config <file>",
       "a Hugging Face config.json to take the model from, instead of the sizes above",

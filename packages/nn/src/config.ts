@@ -113,7 +113,7 @@ export interface PositionsConfig {
   readonly kind?: "rope" | "learned" | "sinusoidal" | "alibi" | "none";
   /** Longest sequence: required for "learned"; default none for the others. Longer ones are an error. */
   readonly maxPositions?: number;
-  /** Base of the rotary wavelengths; default 10000. */
+  /** Base of the wavelengths, rotary or sinusoidal; default 10000. */
   readonly theta?: number;
   /** Rotary pairs; default "half" (Llama), for MLA "interleaved" (DeepSeek). */
   readonly pairing?: "half" | "interleaved";

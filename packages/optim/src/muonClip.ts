@@ -41,7 +41,8 @@ export interface MuonClipInfo {
 /**
  * MuonClip: `muon`, then QK-Clip on the new parameters. A head whose largest logit S of this step's forward exceeded tau has
  * its query and key weights scaled so that its logits shrink by tau / S. `update` needs `{ maxLogits }`: per layer f32
- * [numHeads], the largest scaled, mask-visible softmax inputs of the whole batch (over all micro-batches, their maximum).
+ * [numHeads], the largest scaled, mask-visible logits, before a soft cap or ALiBi, of the whole batch (over all micro-batches,
+ * their maximum).
  *
  * @throws ValueError if an option is out of range or a layer has QK-norm; at `update` if maxLogits is missing
  * @example

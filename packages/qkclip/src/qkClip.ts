@@ -38,7 +38,7 @@ export interface QkClip {
    * parameters, with the maxima that the same step's forward measured on the old ones.
    *
    * @param params tree of f32 tensors that holds every path of the layout
-   * @param maxLogits per layer f32 [numHeads]: largest scaled, mask-visible softmax input over the whole batch
+   * @param maxLogits per layer f32 [numHeads]: largest scaled, mask-visible logit (before a soft cap or ALiBi) over the whole batch
    * @throws ValueError if a layer's maxima or a parameter is missing, or shapes do not fit the layout
    */
   apply<P extends object>(params: P, maxLogits: readonly Tensor[]): QkClipResult<P>;
