@@ -91,8 +91,9 @@ for (const variant of variants) {
     afterAll(() => device.destroy());
 
     for (const [i, mode] of modes.entries()) {
-      // software drivers take seconds to compile a kernel with barriers: each shape in some of the modes then
-      const shapes = variant.startsWith("tiled") ? [plain[i]!, batched[i % 2]!] : [...plain, ...batched];
+      // software drivers take seconds to compile a kernel with barriers: another shape in each mode then
+      const few = [plain[3]!, batched[0]!, plain[2]!, batched[1]!];
+      const shapes = variant.startsWith("tiled") ? [few[i]!] : [...plain, ...batched];
       test(`${mode.transposeA ? "A^T" : "A"} ${mode.transposeB ? "B^T" : "B"} is right on and off the tile`, async () => {
         const errors = await Promise.all(shapes.map((shape) => worstError(device, { ...shape, ...mode })));
         for (const [at, error] of errors.entries()) {
