@@ -102,7 +102,8 @@ describe("prefill and decode equal apply", () => {
     expect(await worstDifference(layer, device)).toBeLessThan(1e-5);
   });
 
-  test.runIf(hostDevice === "cpu").each(layers)("in float64: %s", async (_, layer) => {
+  // float64 is the CPU's, so the CPU's host is where it is tested
+  test.each(hostDevice === "cpu" ? layers : [])("in float64: %s", async (_, layer) => {
     expect(await worstDifference(layer, await oracleDevice())).toBeLessThan(1e-10);
   });
 });
