@@ -36,7 +36,6 @@ function cpu(): TestProjectInlineConfiguration[] {
       exclude,
       env: { MC_TEST_DEVICE: "cpu", MC_HOST: "cpu", ...run },
       pool: "forks",
-      maxWorkers: "100%", // vitest's default leaves one core idle: half of a small machine
       execArgv: ["--expose-gc"],
     }),
   ];

@@ -1,3 +1,3 @@
 import { testFusion } from "./shard.ts";
 
-testFusion(0, 500);
+testFusion(0, 250);

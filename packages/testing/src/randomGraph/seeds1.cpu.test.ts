@@ -1,3 +1,3 @@
 import { testFusion } from "./shard.ts";
 
-testFusion(500, 1000);
+testFusion(250, 500);

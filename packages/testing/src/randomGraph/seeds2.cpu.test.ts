@@ -1,3 +1,3 @@
 import { testFusion } from "./shard.ts";
 
-testFusion(1000, 1500);
+testFusion(500, 750);

@@ -1,3 +1,3 @@
 import { testFusion } from "./shard.ts";
 
-testFusion(1500, 2000);
+testFusion(750, 1000);
