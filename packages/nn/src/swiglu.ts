@@ -24,7 +24,7 @@ const halves = (x: Tensor): [Tensor, Tensor] => split(x, 2, -1) as [Tensor, Tens
 const halved = ({ shape }: TensorSpec): number[] => [...shape.slice(0, -1), shape.at(-1)! / 2];
 
 /** [..., 2F] -> [..., F]. */
-export const swigluFused: FusedOp<null> = {
+const swigluFused: FusedOp<null> = {
   name: "swiglu",
   outputs: ([x]) => [{ shape: halved(x!), dtype: "f32" }],
   reference: ([x]) => {
@@ -36,7 +36,7 @@ export const swigluFused: FusedOp<null> = {
 };
 
 /** x [..., 2F] and dy [..., F] -> dx [..., 2F]: dg = dy u s (1 + g (1 - s)), du = dy g s, where s = sigmoid(g). */
-export const swigluBackwardFused: FusedOp<null> = {
+const swigluBackwardFused: FusedOp<null> = {
   name: "swigluBackward",
   outputs: ([x]) => [{ shape: x!.shape, dtype: "f32" }],
   reference: ([x, dy]) => {

@@ -1,8 +1,9 @@
 // attention/wgslRows.ts: attention on WebGPU without barriers, one thread a row: for adapters that run on the CPU.
 // Loops stay loops: a driver that compiles on the CPU takes seconds for their unrolled form.
 import type { WebGpuFusedKernel } from "@mc/tensor";
+import { elementOf, literal, offsetOf, rowGrid } from "../wgsl.ts";
 import type { AttentionParams, AttentionSizes } from "./sizes.ts";
-import { documentTest, elementOf, literal, offsetOf, reach, rowGrid, scoreCode } from "./wgslParts.ts";
+import { documentTest, reach, scoreCode } from "./wgslParts.ts";
 
 /** The forward kernel: a thread owns a query row and walks the keys it sees with an online softmax. */
 export function attentionRows(sizes: AttentionSizes, params: AttentionParams): WebGpuFusedKernel {

@@ -1,8 +1,9 @@
 // attention/wgslTiles.ts: attention on a GPU. A workgroup owns 64 rows, one a thread, held in registers; the rows of the other
 // side pass through workgroup memory tile by tile. Every sum has one owner and one order, so results repeat to the bit.
 import type { WebGpuFusedKernel, WgslOperand } from "@mc/tensor";
+import { elementOf, literal, offsetOf } from "../wgsl.ts";
 import type { AttentionParams, AttentionSizes } from "./sizes.ts";
-import { documentTest, elementOf, literal, offsetOf, reach, scoreCode } from "./wgslParts.ts";
+import { documentTest, reach, scoreCode } from "./wgslParts.ts";
 
 const rows = 64;
 

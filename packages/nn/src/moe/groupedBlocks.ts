@@ -1,7 +1,7 @@
 // moe/groupedBlocks.ts: a grouped product on WebGPU without barriers, a block of 4 x 4 entries a thread: for adapters that run
 // on the CPU.
 import type { WebGpuFusedKernel } from "@mc/tensor";
-import { rowGrid } from "../attention/wgslParts.ts";
+import { rowGrid } from "../wgsl.ts";
 import type { GroupedProblem, ProblemOperand } from "./groupedProblem.ts";
 
 const side = 4;

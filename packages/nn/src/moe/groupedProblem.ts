@@ -1,7 +1,7 @@
 // moe/groupedProblem.ts: what the two grouped products are to a WebGPU kernel: matrix products C = A B, tile by tile, whose
 // rows or whose inner dimension are a group of rows that only the device knows.
 import type { WgslOperand } from "@mc/tensor";
-import { offsetOf } from "../attention/wgslParts.ts";
+import { offsetOf } from "../wgsl.ts";
 import type { MatmulSizes, OuterSizes } from "./groupedSizes.ts";
 
 /** Where a matrix lies: entry (i, j) at `name[base + i * line + j * k]`, i a row of A or a column of B, j along k. */

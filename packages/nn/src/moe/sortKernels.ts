@@ -1,6 +1,6 @@
 // moe/sortKernels.ts: the counting sort on WebGPU. Every place has one owner, so no order is left to chance.
 import type { WebGpuFusedKernel, WgslOperand } from "@mc/tensor";
-import { rowGrid } from "../attention/wgslParts.ts";
+import { rowGrid } from "../wgsl.ts";
 
 const expertAt = (experts: WgslOperand, n: string, numExperts: number): string =>
   `clamp(${experts.name}[${experts.offset}u + ${n}], 0, ${numExperts - 1})`;

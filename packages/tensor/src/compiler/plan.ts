@@ -258,7 +258,3 @@ function labelOf(node: Node): string {
 export function leavesOf(roots: readonly Node[]): Node[] {
   return topologicalOrder(roots).filter(isLeaf);
 }
-
-/** Number of elements over all temporaries, for `explain`. */
-export const temporaryElements = (plan: Plan): number =>
-  plan.slots.reduce((s, slot) => (slot.role === "temporary" ? s + slot.size : s), 0);

@@ -21,15 +21,14 @@ const chunkFloats = 8 * 1024; // some tens of KiB: stays in the cache between th
  */
 export function swiglu(from: RowsOperand, to: RowsOperand, rows: number): void {
   const size = to.width;
-  const chunk = rowsAtOnce(size, rows);
-  const stride = size % 4 === 0 ? size : size + 4 - (size % 4);
+  const { stride, chunk } = layoutOf(size, rows);
   const { memory, starts } = wasmRegions(2 * stride * chunk, stride * chunk);
   const [atFrom, atTo] = starts as [number, number];
   for (let r = 0; r < rows; r += chunk) {
     const count = Math.min(chunk, rows - r);
-    loadHalves(from, r, memory, atFrom, count, size, stride);
+    copyRows(rowsFrom(from, r), 2 * count, size, { memory, at: atFrom / 4, stride }, "in");
     wasmKernels().swiglu(atFrom, atTo, count, size, stride);
-    store(to, r, memory, atTo, count, size, stride);
+    copyRows(rowsFrom(to, r), count, size, { memory, at: atTo / 4, stride }, "out");
   }
 }
 
@@ -43,64 +42,47 @@ export function swiglu(from: RowsOperand, to: RowsOperand, rows: number): void {
  */
 export function swigluBackward(from: RowsOperand, dy: RowsOperand, to: RowsOperand, rows: number): void {
   const size = dy.width;
-  const chunk = rowsAtOnce(size, rows);
-  const stride = size % 4 === 0 ? size : size + 4 - (size % 4);
+  const { stride, chunk } = layoutOf(size, rows);
   const { memory, starts } = wasmRegions(2 * stride * chunk, stride * chunk, 2 * stride * chunk);
   const [atFrom, atDy, atTo] = starts as [number, number, number];
   for (let r = 0; r < rows; r += chunk) {
     const count = Math.min(chunk, rows - r);
-    loadHalves(from, r, memory, atFrom, count, size, stride);
-    load(dy, r, memory, atDy, count, size, stride);
+    copyRows(rowsFrom(from, r), 2 * count, size, { memory, at: atFrom / 4, stride }, "in");
+    copyRows(rowsFrom(dy, r), count, size, { memory, at: atDy / 4, stride }, "in");
     wasmKernels().swigluBackward(atFrom, atDy, atTo, count, size, stride);
-    // gates and linear values are rows of half the width
-    store({ ...to, width: size }, 2 * r, memory, atTo, 2 * count, size, stride);
+    copyRows(rowsFrom(to, r), 2 * count, size, { memory, at: atTo / 4, stride }, "out");
   }
 }
 
-const rowsAtOnce = (size: number, rows: number): number => Math.max(1, Math.min(rows, Math.floor(chunkFloats / size)));
+/** Rows in the module's memory are padded to whole vectors; so many of them are there at once. */
+const layoutOf = (size: number, rows: number) => ({
+  stride: 4 * Math.ceil(size / 4),
+  chunk: Math.max(1, Math.min(rows, Math.floor(chunkFloats / size))),
+});
 
-/** Rows from `first` on into the module's memory; without padding in one piece. */
-function load(
-  from: RowsOperand,
-  first: number,
-  memory: Float32Array,
-  at: number,
-  count: number,
-  size: number,
-  stride: number,
-) {
-  const start = from.offset + first * from.width;
-  if (size === stride) memory.set(from.data.subarray(start, start + count * size), at / 4);
-  else
-    for (let r = 0; r < count; r++)
-      memory.set(from.data.subarray(start + r * size, start + (r + 1) * size), at / 4 + r * stride);
+/** Where row `first` begins. A row of gates and linear values is copied as two rows of half its width. */
+const rowsFrom = ({ data, offset, width }: RowsOperand, first: number) => ({ data, start: offset + first * width });
+
+interface Staged {
+  readonly memory: Float32Array;
+  /** In elements. */
+  readonly at: number;
+  readonly stride: number;
 }
 
-function loadHalves(
-  from: RowsOperand,
-  first: number,
-  memory: Float32Array,
-  at: number,
+/** Copies dense rows into padded ones, or back; in one piece where there is no padding. */
+function copyRows(
+  { data, start }: { readonly data: Float32Array; readonly start: number },
   count: number,
   size: number,
-  stride: number,
+  { memory, at, stride }: Staged,
+  direction: "in" | "out",
 ): void {
-  load({ ...from, width: size }, 2 * first, memory, at, 2 * count, size, stride);
-}
-
-/** `load` backwards. */
-function store(
-  to: RowsOperand,
-  first: number,
-  memory: Float32Array,
-  at: number,
-  count: number,
-  size: number,
-  stride: number,
-) {
-  const start = to.offset + first * to.width;
-  if (size === stride) to.data.set(memory.subarray(at / 4, at / 4 + count * size), start);
-  else
-    for (let r = 0; r < count; r++)
-      to.data.set(memory.subarray(at / 4 + r * stride, at / 4 + r * stride + size), start + r * size);
+  const pieces = size === stride ? 1 : count;
+  const length = (count / pieces) * size;
+  for (let r = 0; r < pieces; r++) {
+    const [outside, inside] = [start + r * size, at + r * stride];
+    if (direction === "in") memory.set(data.subarray(outside, outside + length), inside);
+    else data.set(memory.subarray(inside, inside + length), outside);
+  }
 }
