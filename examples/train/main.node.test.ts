@@ -18,7 +18,7 @@ const small = `--device cpu --width 16 --layers 2 --heads 2 --experts 4 --contex
 
 const llama = {
   model_type: "llama",
-  vocab_size: 260,
+  vocab_size: 512,
   hidden_size: 16,
   intermediate_size: 32,
   num_hidden_layers: 1,
@@ -67,7 +67,7 @@ const linesOf = (folder: string) =>
 describe("the main job", { timeout: 180_000 }, () => {
   test("prints plan, device and baselines, and leaves metrics, weights and report; the same seed gives the same numbers", async () => {
     const folders = [join(root, "first"), join(root, "second")];
-    const args = [...small, "--steps", "30", "--tau", "0.05"];
+    const args = [...small, "--steps", "30", "--tau", "0.02"];
     const runs = await Promise.all(folders.map((folder) => start([...args, "--out", folder])));
     for (const { code, stderr } of runs) expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
 

@@ -32,6 +32,7 @@ export async function drawSample(
     seed,
     contextLength: context,
     stopTokens: tokenizer.endOfDocument,
+    vocabSize: tokenizer.vocabSize, // a model of a config.json may have more
   };
   const ids: number[] = [];
   for await (const id of generate(model, params, prompt, options)) ids.push(id);

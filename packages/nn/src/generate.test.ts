@@ -125,8 +125,21 @@ describe("generate(model, params, prompt, options)", () => {
     }
   });
 
+  test("draws no id at or past vocabSize, where the model's vocabulary is padded", async () => {
+    const params = lively();
+    const draw = (vocabSize?: number) => tokens(params, [4], { maxTokens: 12, seed: 1, vocabSize });
+    expect(Math.max(...(await draw()))).toBeGreaterThanOrEqual(6);
+    expect(Math.max(...(await draw(6)))).toBeLessThan(6);
+    expect(await draw(13)).toEqual(await draw());
+  });
+
   test("refuses an empty prompt, strange tokens and options out of range", async () => {
     const params = lively();
+    for (const vocabSize of [0, 14, 1.5]) {
+      await expect(tokens(params, [1], { vocabSize })).rejects.toThrow(
+        `generate: vocabSize must be an integer from 1 to the model's 13, got ${vocabSize}`,
+      );
+    }
     await expect(tokens(params, [], {})).rejects.toThrow("generate: the prompt must hold at least one token, got none");
     await expect(rows(params, [[1], []], {})).rejects.toThrow("generate: the prompt must hold at least one token");
     await expect(tokens(params, [13], {})).rejects.toThrow("generate: token ids must be integers in [0, 13), got 13");

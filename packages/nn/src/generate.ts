@@ -18,6 +18,8 @@ export interface GenerateOptions extends SamplingOptions {
    * `contextLength` tokens, which the model reads as a sequence of their own.
    */
   readonly contextLength?: number;
+  /** Only ids below this are drawn: the tokenizer's size, where the model's vocabulary is padded past it; default the model's. */
+  readonly vocabSize?: number;
 }
 
 /**
@@ -85,9 +87,11 @@ async function* generateRows(
   options: GenerateOptions,
 ): AsyncGenerator<(number | null)[], void, void> {
   const { vocabSize } = model.config;
-  const { maxTokens = 100, seed = 0, stopTokens = [] } = options;
+  const { maxTokens = 100, seed = 0, stopTokens = [], vocabSize: drawable = vocabSize } = options;
   const stops = new Set(typeof stopTokens === "number" ? [stopTokens] : stopTokens);
   checkOptions(options);
+  if (!(Number.isInteger(drawable) && drawable >= 1 && drawable <= vocabSize))
+    throw new ValueError(`generate: vocabSize must be an integer from 1 to the model's ${vocabSize}, got ${drawable}`);
   for (const prompt of prompts) checkPrompt(prompt, vocabSize);
   const context = contextOf(model, prompts, maxTokens, options.contextLength);
   const rows = prompts.map((prompt, i): Row => ({ tokens: [...prompt], random: randomNumbers(seed, i), ended: false }));
@@ -96,7 +100,7 @@ async function* generateRows(
     const logits = await reader.read(rows);
     const step = rows.map((row, i): number | null => {
       if (row.ended) return null;
-      const token = sampleToken(logits.subarray(i * vocabSize, (i + 1) * vocabSize), row.random, options);
+      const token = sampleToken(logits.subarray(i * vocabSize, i * vocabSize + drawable), row.random, options);
       row.ended = stops.has(token);
       if (row.ended) return null;
       row.tokens.push(token);
