@@ -90,9 +90,14 @@ export function inputGradients(
       const hit = equal(iota(from, axis, { device: g.device }), broadcastTo(reshape(place, kept), from));
       return [where(hit, broadcastTo(reshape(g, kept), from), 0)];
     }
-    case "matmul":
-      // C = A B:  dA = dC B^T,  dB = A^T dC
-      return [needed(0) ? matmul(g, mT(x(1))) : undefined, needed(1) ? matmul(mT(x(0)), g) : undefined];
+    case "matmul": {
+      // C = A B:  dA = dC B^T,  dB = A^T dC, neither of them symmetric where C is
+      const options = k.precision === "f32" ? ({ precision: "f32" } as const) : {};
+      return [
+        needed(0) ? matmul(g, mT(x(1)), options) : undefined,
+        needed(1) ? matmul(mT(x(0)), g, options) : undefined,
+      ];
+    }
     case "concat": {
       let start = 0;
       return node.inputs.map((input) => {

@@ -88,7 +88,7 @@ export {
   where,
 } from "./ops/elementwise.ts";
 export { scatterAdd, type TopK, take, takeAlongAxis, topK } from "./ops/indexing.ts";
-export { matmul } from "./ops/matmul.ts";
+export { type MatmulOptions, matmul } from "./ops/matmul.ts";
 export {
   bernoulli,
   categorical,

@@ -9,6 +9,14 @@ import type { Expr } from "./scalar.ts";
 import { exprKey } from "./scalar.ts";
 import type { Shape } from "./shape.ts";
 
+/** What is known and wanted of a matrix product, beside its operands. */
+export interface MatmulTraits {
+  /** "default": what the device was connected with; "f32": never less. */
+  readonly precision: "default" | "f32";
+  /** The product is a symmetric matrix: one of each pair of elements is computed, and stored twice. */
+  readonly symmetric: boolean;
+}
+
 /** How a reduction combines elements. */
 export type ReduceKind = "sum" | "max" | "min" | "argmax";
 
@@ -32,7 +40,7 @@ export type Kind =
   | { readonly kind: "pad"; readonly before: readonly number[] }
   | { readonly kind: "gather"; readonly axis: number }
   | { readonly kind: "reduce"; readonly reduce: ReduceKind; readonly axes: readonly number[] }
-  | { readonly kind: "matmul" }
+  | ({ readonly kind: "matmul" } & MatmulTraits)
   | { readonly kind: "concat"; readonly axis: number }
   | {
       readonly kind: "fused";
@@ -152,9 +160,10 @@ export function nodeKey(node: Node): string {
       return `fused|${fusedNumber(k.op)}|${JSON.stringify(k.params ?? null)}`;
     case "pick":
       return `${head}|${k.output}`;
+    case "matmul":
+      return `${head}|${k.precision}|${k.symmetric}`;
     case "reshape":
     case "expand":
-    case "matmul":
     case "stop":
       return head;
   }

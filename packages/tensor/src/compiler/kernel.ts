@@ -2,7 +2,7 @@
 // bindings 0..n-1; all shapes, offsets and strides are constants.
 import type { DType } from "../dtype.ts";
 import type { FusedOp, TensorSpec } from "../fused.ts";
-import type { ReduceKind } from "../node.ts";
+import type { MatmulTraits, ReduceKind } from "../node.ts";
 import type { ScalarOp } from "../scalar.ts";
 import type { Index } from "./affine.ts";
 
@@ -77,9 +77,10 @@ export interface MatrixOperand {
 
 /**
  * C = A B per batch entry, A [m, k], B [k, n], f32. The product's element is `result 0` in the stores, whose index and
- * loads use variables (batch..., row, column); a plain matmul has one store of that value.
+ * loads use variables (batch..., row, column); a plain matmul has one store of that value. A symmetric product has m = n, and
+ * elements (i, j) and (j, i) get the same bits: those of the one on or above the diagonal.
  */
-export interface MatmulKernel {
+export interface MatmulKernel extends MatmulTraits {
   readonly kind: "matmul";
   readonly label: string;
   readonly batch: readonly number[];

@@ -58,6 +58,7 @@ export function lower(roots: readonly Node[], device: Device): Node[] {
             ),
           );
         }
+        if (input.kind.kind === "matmul" && swapsMatrix(k.perm) && input.kind.symmetric) return input;
         // (A B)^T = B^T A^T: the product is written in the order in which it is wanted
         if (input.kind.kind === "matmul" && swapsMatrix(k.perm) && users.get(node.inputs[0]!) === 1) {
           const [a, b] = input.inputs as [Node, Node];
@@ -71,7 +72,7 @@ export function lower(roots: readonly Node[], device: Device): Node[] {
                 x.device,
               ),
             );
-          return intern(createNode({ kind: "matmul" }, [flipped(b), flipped(a)], node.shape, node.dtype, node.device));
+          return intern(createNode(input.kind, [flipped(b), flipped(a)], node.shape, node.dtype, node.device));
         }
         return intern(withInputs(node, inputs));
       }

@@ -181,12 +181,28 @@ function writeKernel(
   });
   const label = [...new Set(labels)].join("+");
   if (product) {
+    const traits = product.kind;
+    invariant(traits.kind === "matmul", "a matmul draft computes a product");
+    const { precision, symmetric } = traits;
     const batch = product.shape.slice(0, -2);
     const [m, n] = product.shape.slice(-2) as [number, number];
     const k = product.inputs[0]!.shape.at(-1)!;
     const [a, b] = operands as [MatrixOperand, MatrixOperand];
     return {
-      spec: { kind: "matmul", label, batch, m, n, k, a, b, stores: boundStores, bindings: bindings.list() },
+      spec: {
+        kind: "matmul",
+        label,
+        precision,
+        symmetric,
+        batch,
+        m,
+        n,
+        k,
+        a,
+        b,
+        stores: boundStores,
+        bindings: bindings.list(),
+      },
       slots: bindings.slots,
     };
   }

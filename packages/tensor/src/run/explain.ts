@@ -1,5 +1,5 @@
 // run/explain.ts: shows the kernels behind a function or a lazy value.
-import type { KernelSpec } from "../compiler/kernel.ts";
+import type { KernelSpec, MatmulKernel } from "../compiler/kernel.ts";
 import { leavesOf, makePlan, type Plan } from "../compiler/plan.ts";
 import { visitValues } from "../compiler/values.ts";
 import { connectedDevice } from "../device/current.ts";
@@ -115,6 +115,9 @@ function spaceOf(spec: KernelSpec): readonly number[] {
   return spec.kind === "matmul" ? [...spec.batch, spec.m, spec.n, spec.k] : spec.outputs[0]!.shape;
 }
 
+/** Multiplications and additions of one product; a symmetric one needs those on and above the diagonal. */
+const productFlops = ({ m, n, k, symmetric }: MatmulKernel): number => (symmetric ? n * (n + 1) * k : 2 * m * n * k);
+
 function flopsOf(spec: KernelSpec): number {
   if (spec.kind === "fused") return spec.op.flops?.(spec.inputSpecs, spec.params) ?? 0;
   const count = (values: Parameters<typeof visitValues>[0]): number => {
@@ -125,7 +128,7 @@ function flopsOf(spec: KernelSpec): number {
     return n;
   };
   if (spec.kind === "matmul")
-    return sizeOf(spec.batch) * spec.m * spec.n * (2 * spec.k + count(spec.stores.map((s) => s.value)));
+    return sizeOf(spec.batch) * (productFlops(spec) + spec.m * spec.n * count(spec.stores.map((s) => s.value)));
   const points = sizeOf(spec.shape);
   const inner = spec.reductions.reduce((s, r) => s + sizeOf(r.shape) * (count([r.value]) + 1), 0);
   return points * (inner + count(spec.stores.map((s) => s.value)));

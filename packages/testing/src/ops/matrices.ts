@@ -8,6 +8,7 @@ import type { OpTable } from "./table.ts";
 
 const product = (a: HostArray, b: HostArray): HostArray =>
   build([a.shape[0]!, b.shape[1]!], (i, j) => range(a.shape[1]!).reduce((s, k) => s + a.at(i, k) * b.at(k, j), 0));
+const matmul = (a: Tensor, b: Tensor): Tensor => t.matmul(a, b);
 const flipped = (a: HostArray): HostArray => build([a.shape[1]!, a.shape[0]!], (i, j) => a.at(j, i));
 
 const referenceTolerance = { rtol: 1e-10, atol: 1e-10 };
@@ -18,7 +19,7 @@ const sizes = [1, 63, 64, 65, 130];
 export const matrixOps: OpTable = {
   matmul: {
     "matmul(a, b) of [n, n] matrices": {
-      op: t.matmul,
+      op: matmul,
       inputs: [anyNumber, anyNumber],
       shapes: (n) => [
         [n, n],
@@ -31,7 +32,7 @@ export const matrixOps: OpTable = {
       gradient: 2,
     },
     "matmul(a, b) of a tall and a wide matrix": {
-      op: t.matmul,
+      op: matmul,
       inputs: [anyNumber, anyNumber],
       shapes: (n) => [
         [n, 3],
@@ -43,7 +44,7 @@ export const matrixOps: OpTable = {
       tolerance,
     },
     "matmul(a, b) over a long inner axis": {
-      op: t.matmul,
+      op: matmul,
       inputs: [anyNumber, anyNumber],
       shapes: (n) => [
         [5, n],
@@ -91,7 +92,7 @@ export const matrixOps: OpTable = {
       tolerance,
     },
     "matmul(a, b) of batches": {
-      op: t.matmul,
+      op: matmul,
       inputs: [anyNumber, anyNumber],
       shapes: (n) => [
         [2, 3, n, 5],
@@ -106,7 +107,7 @@ export const matrixOps: OpTable = {
       tolerance,
     },
     "matmul(a, b) broadcasts batches": {
-      op: t.matmul,
+      op: matmul,
       inputs: [anyNumber, anyNumber],
       shapes: (n) => [
         [3, 1, n, 5],
@@ -157,6 +158,36 @@ export const matrixOps: OpTable = {
       shapes: (n) => [[n, n]],
       sizes: [1, 63, 64, 65],
       reference: (a) => {
+        const y = product(a, a);
+        return build(y.shape, (i, j) => 2 * a.at(i, j) + 3 * y.at(i, j));
+      },
+      referenceTolerance,
+      tolerance,
+      gradientTolerance: 1e-3,
+    },
+    "matmul(x, mT(x)) of batches, symmetric": {
+      op: (x: Tensor) => t.matmul(x, t.mT(x), { symmetric: true }),
+      inputs: [anyNumber],
+      shapes: (n) => [[2, n, 6]],
+      sizes,
+      reference: (x) =>
+        build([2, x.shape[1]!, x.shape[1]!], (z, i, j) =>
+          range(6).reduce((s, k) => s + x.at(z, i, k) * x.at(z, j, k), 0),
+        ),
+      referenceTolerance,
+      tolerance,
+      gradient: 2,
+    },
+    "2 a + 3 a a of a symmetric a": {
+      op: (x: Tensor) => {
+        const a = t.add(x, t.mT(x));
+        return t.add(t.mul(a, 2), t.mul(t.matmul(a, a, { symmetric: true }), 3));
+      },
+      inputs: [anyNumber],
+      shapes: (n) => [[n, n]],
+      sizes: [1, 63, 65],
+      reference: (x) => {
+        const a = build(x.shape, (i, j) => x.at(i, j) + x.at(j, i));
         const y = product(a, a);
         return build(y.shape, (i, j) => 2 * a.at(i, j) + 3 * y.at(i, j));
       },

@@ -319,7 +319,8 @@ const products: Record<string, GraphOp> = {
       const a = some(r, values, (v) => float(v) && v.shape.length >= 2);
       return a && { args: [a], attributes: { side: r.integer(0, 2) }, bound: a.bound ** 2 * 6 };
     },
-    run: ([a], attributes) => (number("side", attributes) === 0 ? t.matmul(a!, t.mT(a!)) : t.matmul(t.mT(a!), a!)),
+    run: ([a], attributes) =>
+      number("side", attributes) === 0 ? t.matmul(a!, t.mT(a!), { symmetric: true }) : t.matmul(t.mT(a!), a!),
   },
   concat: {
     weight: 3,

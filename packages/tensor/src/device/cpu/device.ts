@@ -174,5 +174,5 @@ function compileLoop(source: string, name: string): CpuRun {
 function describe(kernel: MatmulKernel | FusedKernel): string {
   if (kernel.kind === "fused")
     return `fused ${kernel.op.name} ${kernel.inputs.map((i) => `[${i.shape.join(", ")}]`).join(" ")} ${JSON.stringify(kernel.params)}`;
-  return `matmul [${kernel.batch.join(", ")}] ${kernel.m} x ${kernel.k} x ${kernel.n}`;
+  return `matmul [${kernel.batch.join(", ")}] ${kernel.m} x ${kernel.k} x ${kernel.n}${kernel.symmetric ? " symmetric" : ""}`;
 }

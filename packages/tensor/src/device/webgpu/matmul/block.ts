@@ -28,6 +28,7 @@ export function emitBlockMatmul(kernel: MatmulKernel, rows: number, columns: num
   body.line(`let z = block / ${perBatch}u;`);
   body.line(`let row = (block % ${perBatch}u) / ${across}u * ${rows}u;`);
   body.line(`let column = block % ${perBatch}u % ${across}u * ${columns}u;`);
+  if (kernel.symmetric) body.line(`if (row >= column + ${columns}u) { return; }`);
   const coordinates = unravel(batch, "z", "z", body);
   body.line(baseLine(a, coordinates));
   body.line(baseLine(b, coordinates));

@@ -13,9 +13,11 @@ export interface Finish {
 
 const indent = (lines: readonly string[]): string => lines.map((line) => `  ${line}\n`).join("");
 
-/** Leaves a function for elements outside; nothing where all of them lie inside. */
-const edgeGuard = ({ m, n }: MatmulKernel, whole: boolean): string =>
-  whole ? "" : `  if (row >= ${m}u || column >= ${n}u) { return; }\n`;
+/** Leaves a function for elements outside, or below the diagonal of a symmetric product; nothing where there are none. */
+function guard({ m, n, symmetric }: MatmulKernel, whole: boolean): string {
+  const outside = [whole ? "" : `row >= ${m}u || column >= ${n}u`, symmetric ? "row > column" : ""].filter(Boolean);
+  return outside.length === 0 ? "" : `  if (${outside.join(" || ")}) { return; }\n`;
+}
 
 /** `finish4` by way of `finish`. */
 const finishEach = `fn finish4(z: u32, row: u32, column: u32, value: vec4<f32>) {
@@ -26,10 +28,14 @@ const finishEach = `fn finish4(z: u32, row: u32, column: u32, value: vec4<f32>) 
 }
 `;
 
-/** `fn <name>(z, row, column, value)`: the kernel's stores for one element of batch entry z. */
+/**
+ * `fn <name>(z, row, column, value)`: the kernel's stores for one element of batch entry z, and for its mirror image where
+ * the product is symmetric: by one piece of code, so that equal values give equal results.
+ */
 export function storesFunction(name: string, kernel: MatmulKernel, vec4: ReadonlySet<number>, whole: boolean): string {
-  const { batch } = kernel;
-  const variables = new Map([...batch.map((_, i) => `z${i}`), "row", "column"].map((text, i) => [i, text] as const));
+  const { batch, symmetric } = kernel;
+  const place = symmetric ? ["i", "j"] : ["row", "column"];
+  const variables = new Map([...batch.map((_, i) => `z${i}`), ...place].map((text, i) => [i, text] as const));
   const body = new Body(variables, {
     load: (binding, index, dtype) =>
       vec4.has(binding) ? elementText(vec4, binding, index) : loadElement(binding, index, dtype),
@@ -37,7 +43,16 @@ export function storesFunction(name: string, kernel: MatmulKernel, vec4: Readonl
   });
   unravel(batch, "z", "z", body);
   emitStores(kernel.stores, body);
-  return `fn ${name}(z: u32, row: u32, column: u32, value: f32) {\n${edgeGuard(kernel, whole)}${indent(body.close())}}\n`;
+  const stores = symmetric
+    ? [
+        "for (var side = 0u; side < select(1u, 2u, row < column); side++) {",
+        "  let i = select(row, column, side == 1u);",
+        "  let j = select(column, row, side == 1u);",
+        ...body.close().map((line) => `  ${line}`),
+        "}",
+      ]
+    : body.close();
+  return `fn ${name}(z: u32, row: u32, column: u32, value: f32) {\n${guard(kernel, whole)}${indent(stores)}}\n`;
 }
 
 /**
@@ -52,7 +67,7 @@ export function finishCode(kernel: MatmulKernel, vec4: ReadonlySet<number>, whol
   const names = unravel(kernel.batch, "z", "z", body);
   const at = [...names, "row"].map((text, i) => `${text} * ${strides[i]}u`).join(" + ");
   const code = `fn finish4(z: u32, row: u32, column: u32, value: vec4<f32>) {
-${edgeGuard(kernel, whole)}${indent(body.close())}  b${binding}[(${at} + column + ${offset}u) >> 2u] = value;
+${guard(kernel, whole)}${indent(body.close())}  b${binding}[(${at} + column + ${offset}u) >> 2u] = value;
 }
 `;
   return { code, vec4: new Set([...vec4, binding]) };
@@ -62,7 +77,7 @@ ${edgeGuard(kernel, whole)}${indent(body.close())}  b${binding}[(${at} + column 
 export function partialCode(kernel: MatmulKernel, vec4: ReadonlySet<number>, whole: boolean): Finish {
   const { m, n } = kernel;
   const code = `fn finish(z: u32, row: u32, column: u32, value: f32) {
-${edgeGuard(kernel, whole)}  partial[(z * ${m}u + row) * ${n}u + column] = value;
+${guard(kernel, whole)}  partial[(z * ${m}u + row) * ${n}u + column] = value;
 }
 ${finishEach}`;
   return { code, vec4 };
@@ -70,9 +85,9 @@ ${finishEach}`;
 
 /** Where the product is stored as it is, four columns at a time: alone, contiguous along columns and aligned. */
 function vectorTarget(kernel: MatmulKernel): { binding: number; offset: number; strides: number[] } | undefined {
-  const { batch, m, n, stores, bindings } = kernel;
+  const { batch, m, n, symmetric, stores, bindings } = kernel;
   const [store] = stores;
-  if (stores.length !== 1 || store!.value.kind !== "result" || bindings[store!.target]!.access !== "write")
+  if (symmetric || stores.length !== 1 || store!.value.kind !== "result" || bindings[store!.target]!.access !== "write")
     return undefined;
   const affine = affineStrides(store!.index, batch.length + 2);
   if (!affine || n % 4 !== 0 || affine.offset % 4 !== 0) return undefined;

@@ -90,6 +90,7 @@ export function emitTiledMatmul(kernel: MatmulKernel, tile: Tile, slices = 1): P
   body.line(`let inBand = tile % ${band * tileColumns}u;`);
   body.line(`let row0 = (bandRow + inBand % bandRows) * ${rows}u;`);
   body.line(`let column0 = inBand / bandRows * ${columns}u;`);
+  if (kernel.symmetric) body.line(`if (row0 >= column0 + ${columns}u) { return; }`);
   body.line(`let tx = local % ${nx}u;`);
   body.line(`let ty = local / ${nx}u;`);
   const coordinates = unravel(batch, "z", "z", body);
