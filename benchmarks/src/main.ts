@@ -1,17 +1,19 @@
-// main.ts: `pnpm bench kernels|train|moe`: one JSON object a line.
+// main.ts: `pnpm bench kernels|train|moe|replay`: one JSON object a line.
 import { parseArgs } from "node:util";
 import { connect } from "@mc/tensor";
 import { benchKernels } from "./kernels.ts";
 import { benchMoe, moeSizes } from "./moe.ts";
+import { benchReplay } from "./replay.ts";
 import { benchTrain, models } from "./train.ts";
 
-const usage = `Usage: pnpm bench kernels|train|moe [options]
+const usage = `Usage: pnpm bench kernels|train|moe|replay [options]
 
   --device cpu|webgpu      default: a GPU where there is one, else the CPU
   --large                  kernels: sizes that take long on a CPU as well
   --models ${models.map((m) => m.name).join(",")}   train: which models; default: all on a GPU, the first on a CPU
   --optimizers adamw,muon,muonclip
-  --steps N                train, moe: timed steps; default 20`;
+  --steps N                train, moe, replay: timed steps; default 20
+  --list                   replay: the kernels of each step, counted by label`;
 
 async function main(): Promise<number> {
   const { positionals, values } = parseArgs({
@@ -22,13 +24,24 @@ async function main(): Promise<number> {
       models: { type: "string" },
       optimizers: { type: "string", default: "adamw,muon,muonclip" },
       steps: { type: "string", default: "20" },
+      list: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
   const [what] = positionals;
-  if (values.help || !["kernels", "train", "moe"].includes(what ?? "")) {
+  if (values.help || !["kernels", "train", "moe", "replay"].includes(what ?? "")) {
     console.error(usage);
     return values.help ? 0 : 2;
+  }
+  if (what === "replay") {
+    const chosen = values.models?.split(",") ?? ["10M"];
+    await benchReplay({
+      models: chosen,
+      optimizers: values.optimizers.split(","),
+      steps: Number(values.steps),
+      kernels: values.list,
+    });
+    return 0;
   }
   const wanted = values.device;
   if (wanted !== undefined && wanted !== "cpu" && wanted !== "webgpu")

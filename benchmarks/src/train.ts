@@ -16,7 +16,8 @@ import {
 } from "@mc/tensor";
 import { report, summarise } from "./measure.ts";
 
-interface BenchModel {
+/** A model and the batch it trains on. */
+export interface BenchModel {
   readonly name: string;
   readonly batch: number;
   readonly tokens: number;
@@ -74,31 +75,49 @@ export async function benchTrain(device: Device, options: TrainOptions): Promise
   }
 }
 
-async function runModel(
-  device: Device,
-  { name, batch, tokens, config }: BenchModel,
-  optimizerName: string,
-  steps: number,
-): Promise<void> {
+/** A compiled training step, and what to call it with first. */
+export interface TrainingStep {
+  readonly step: (input: StepInput) => StepOutput;
+  readonly params: TransformerParams;
+  readonly state: OptimizerState;
+  /** Batch `i` of a made-up stream. */
+  readonly data: (i: number) => Promise<TransformerBatch>;
+}
+
+interface StepOutput {
+  readonly params: TransformerParams;
+  readonly state: OptimizerState;
+  readonly loss: Tensor;
+}
+
+/** The training step of a model: forward, backward and optimizer in one compiled function. Nothing is traced yet. */
+export async function trainingStep({ batch, tokens, config }: BenchModel, optimizerName: string): Promise<TrainingStep> {
   const model = transformer(config);
   const optimizer = makeOptimizer(optimizerName, model);
-  let params = model.init(key(0));
-  let state = optimizer.init(params);
+  const params = model.init(key(0));
+  const state = optimizer.init(params);
   await realise([params, state]);
-  const size = treeLeaves<Tensor>(params).reduce((s, p) => s + p.size, 0);
   const step = compile(
-    ({ params, state, batch }: StepInput) => {
+    ({ params, state, batch }: StepInput): StepOutput => {
       const { value: loss, grads, aux } = valueAndGrad(model.loss, { hasAux: true })(params, batch);
       const next = optimizer.update(grads, state, params, { maxLogits: aux.maxLogits });
       return { params: next.params, state: next.state, loss };
     },
     { donate: ["params", "state"] },
   );
-  const data = (i: number): TransformerBatch => {
+  const data = (i: number): Promise<TransformerBatch> => {
     const ids = cast(uniform(foldIn(key(7), i), [batch, tokens], { high: config.vocabSize }), "i32");
-    return { inputs: ids, labels: ids };
+    return realise({ inputs: ids, labels: ids });
   };
-  const batches = [await realise(data(0)), await realise(data(1))];
+  return { step, params, state, data };
+}
+
+async function runModel(device: Device, model: BenchModel, optimizerName: string, steps: number): Promise<void> {
+  const { name, batch, tokens } = model;
+  const { step, data, ...start } = await trainingStep(model, optimizerName);
+  let { params, state } = start;
+  const size = treeLeaves<Tensor>(params).reduce((s, p) => s + p.size, 0);
+  const batches = [await data(0), await data(1)];
   const times: number[] = [];
   let first = 0;
   let firstLoss = 0;

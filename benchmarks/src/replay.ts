@@ -1,0 +1,92 @@
+// replay.ts: what a training step costs in JavaScript, on Dawn's null backend: it validates and records everything and runs
+// nothing, so that tracing, planning and replay are timed without a GPU. Small batches: the null backend has 512 MiB.
+import { connect, type Device, explain } from "@mc/tensor";
+import { report, summarise } from "./measure.ts";
+import { type BenchModel, models, trainingStep } from "./train.ts";
+
+/** What to run. */
+export interface ReplayOptions {
+  readonly models: readonly string[];
+  readonly optimizers: readonly string[];
+  readonly steps: number;
+  /** Also print the kernels of each step, counted by label. */
+  readonly kernels: boolean;
+}
+
+/** Times tracing and planning, the first step, and replays; counts what a replay makes. One line a step. */
+export async function benchReplay({ models: names, optimizers, steps, kernels }: ReplayOptions): Promise<void> {
+  for (const model of models) {
+    if (!names.includes(model.name)) continue;
+    for (const optimizer of optimizers) await runReplay({ ...model, batch: 2 }, optimizer, steps, kernels);
+  }
+}
+
+async function runReplay(model: BenchModel, optimizer: string, steps: number, kernels: boolean): Promise<void> {
+  const device = await connectNull();
+  const { step, data, ...first } = await trainingStep(model, optimizer);
+  let { params, state } = first;
+  const batches = [await data(0), await data(1)];
+  const start = performance.now();
+  let call = step({ params, state, batch: batches[0]! });
+  const traced = performance.now() - start;
+  ({ params, state } = call);
+  await device.settle();
+  const firstStep = performance.now() - start;
+  for (let i = 1; i < 4; i++) ({ params, state } = step({ params, state, batch: batches[i % 2]! }));
+  await device.settle();
+
+  const before = device.stats();
+  const times: number[] = [];
+  for (let i = 0; i < steps; i++) {
+    const begin = performance.now();
+    call = step({ params, state, batch: batches[i % 2]! });
+    ({ params, state } = call);
+    await undefined; // what is encoded is submitted in a microtask
+    times.push(performance.now() - begin);
+    call.loss.dispose();
+    await device.settle();
+  }
+  const after = device.stats();
+  const a = (key: keyof typeof after): number => (after[key] - before[key]) / steps;
+  const plan = explain(step, { params, state, batch: batches[0]! });
+  const { median_ms, min_ms } = summarise(times);
+  report({
+    name: `replay ${model.name} ${optimizer}`,
+    dispatches: a("dispatches"),
+    kernels: plan.kernels.length,
+    pipelines: plan.pipelines,
+    submits: a("submits"),
+    bind_groups: a("bindGroups"),
+    buffers: a("buffersCreated"),
+    median_ms,
+    min_ms,
+    us_a_dispatch: (1000 * median_ms) / a("dispatches"),
+    min_us_a_dispatch: (1000 * min_ms) / a("dispatches"),
+    trace_and_plan_ms: traced,
+    first_step_ms: firstStep,
+  });
+  if (kernels) {
+    const counts = new Map<string, number>();
+    for (const { kind, label, shape } of plan.kernels) {
+      const name = `${kind} ${label} [${shape.join(", ")}]`;
+      counts.set(name, (counts.get(name) ?? 0) + 1);
+    }
+    for (const [name, count] of counts) console.log(`${String(count).padStart(4)}  ${name}`);
+  }
+}
+
+/** Dawn's null backend, kept: Dawn ends the process if what `create` returned is collected while a device lives. */
+let dawn: GPU | undefined;
+
+async function connectNull(): Promise<Device> {
+  const { create, globals } = await import("webgpu");
+  Object.assign(globalThis, globals);
+  dawn ??= create(["backend=null"]);
+  const adapter = await dawn.requestAdapter();
+  if (!adapter) throw new Error("bench replay: this build of Dawn has no null backend");
+  const { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage } = adapter.limits;
+  const gpu = await adapter.requestDevice({
+    requiredLimits: { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage },
+  });
+  return connect({ device: "webgpu", gpu, softwareAdapter: false });
+}
