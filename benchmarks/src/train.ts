@@ -91,7 +91,10 @@ interface StepOutput {
 }
 
 /** The training step of a model: forward, backward and optimizer in one compiled function. Nothing is traced yet. */
-export async function trainingStep({ batch, tokens, config }: BenchModel, optimizerName: string): Promise<TrainingStep> {
+export async function trainingStep(
+  { batch, tokens, config }: BenchModel,
+  optimizerName: string,
+): Promise<TrainingStep> {
   const model = transformer(config);
   const optimizer = makeOptimizer(optimizerName, model);
   const params = model.init(key(0));

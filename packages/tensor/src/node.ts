@@ -106,6 +106,20 @@ export function createNode(
   return { id: nextId++, kind, inputs, shape, dtype, device, trace, depth };
 }
 
+const noInputs: readonly Node[] = [];
+
+/** The leaf that a realised value is. */
+export const bufferNode = (storage: Storage, shape: Shape, dtype: DType): Node => ({
+  id: nextId++,
+  kind: { kind: "buffer", storage },
+  inputs: noInputs,
+  shape,
+  dtype,
+  device: storage.device,
+  trace: null,
+  depth: 0,
+});
+
 /** Traces that are being recorded; placeholders of others must not be used. */
 export const activeTraces = new Set<object>();
 

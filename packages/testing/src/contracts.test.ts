@@ -277,7 +277,15 @@ describe("plan-owned edges", () => {
 });
 
 describe("storage hazards: pieces of a concat share its memory", () => {
-  const settings = [{}, { merge: false }, { fuse: false }, { reuse: false }, { maxBindings: 4 }, { recomputeLimit: 0 }];
+  const settings = [
+    {},
+    { merge: false },
+    { fuse: false },
+    { reuse: false },
+    { maxBindings: 4 },
+    { recomputeLimit: 0 },
+    { spreadRows: 2 },
+  ];
   const input = () => [tensor([1, 2, 3, 4]), tensor([5, 6, 7, 8])] as const;
 
   test.each(settings)("a reader of the whole is not merged with the writer of a piece (%j)", async (scheduler) => {

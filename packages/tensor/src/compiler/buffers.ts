@@ -7,6 +7,12 @@ import { sizeOf } from "../shape.ts";
 import type { Draft, Schedule, SchedulerSettings } from "./schedule.ts";
 import { isLeaf } from "./store.ts";
 
+/**
+ * Elements up to which the runtime copies an input into a buffer of the plan: then its kernels find the same buffers at every
+ * replay. A small donated buffer is not worth handing to another output, which would bring other buffers with every call.
+ */
+export const SMALL_INPUT = 1 << 18;
+
 /** A buffer of a plan. */
 export interface Slot {
   readonly dtype: DType;
@@ -80,7 +86,7 @@ export function assignBuffers(
   }
   const bySize = new Map<string, Node[]>();
   for (const leaf of free) {
-    if (reusedLeaves.has(leaf)) continue;
+    if (reusedLeaves.has(leaf) || sizeOf(leaf.shape) <= SMALL_INPUT) continue;
     const key = `${leaf.dtype}:${sizeOf(leaf.shape)}`;
     bySize.set(key, [...(bySize.get(key) ?? []), leaf]);
   }
@@ -146,9 +152,12 @@ export function assignBuffers(
   return { slots, place, reusedLeaves };
 }
 
-/** Whether a kernel may write `target` over `source`: both at the kernel's own linear index, once, and `source` whole. */
+/**
+ * Whether a kernel may write `target` over `source`: both at the kernel's own linear index, once, and `source` whole. Not where
+ * several threads share a point and what follows beside it may still read.
+ */
 function inPlace(draft: Draft, source: Node, target: Node, ownerOf: (node: Node) => Node): boolean {
-  if (draft.kind === "fused" || source === target) return false;
+  if (draft.kind === "fused" || draft.spread > 0 || source === target) return false;
   for (const [node, linear] of draft.reads) {
     if (ownerOf(node) === source && (!linear || node !== source)) return false;
   }

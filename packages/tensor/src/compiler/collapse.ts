@@ -1,11 +1,11 @@
 // compiler/collapse.ts: joins neighbouring loop dimensions that every index walks as one, so that contiguous work is one loop.
 import { type Atom, type Index, variableIndex } from "./affine.ts";
-import type { LoopKernel, Value } from "./kernel.ts";
+import type { LoopKernel, Store, Value } from "./kernel.ts";
 import { visitValues } from "./values.ts";
 
 /** The same kernel with the fewest loops. */
 export function collapse(kernel: LoopKernel): LoopKernel {
-  const values = [...kernel.reductions.map((r) => r.value), ...kernel.stores.map((s) => s.value)];
+  const values = [...kernel.reductions, ...kernel.stores, ...(kernel.spread?.stores ?? [])].map((x) => x.value);
   const indices = indicesOf(kernel, values);
   const renamed = new Map<number, { variable: number; size: number } | undefined>(); // undefined: swallowed by the next
   let next = 0;
@@ -34,12 +34,23 @@ export function collapse(kernel: LoopKernel): LoopKernel {
     const firstVariable = next;
     return { ...r, firstVariable, shape: join(r.shape, r.firstVariable) };
   });
+  let spread: { firstVariable: number; shape: number[] } | undefined;
+  if (kernel.spread) {
+    const firstVariable = next;
+    spread = { firstVariable, shape: join(kernel.spread.shape, kernel.spread.firstVariable) };
+  }
   const { value, index } = rewriter(values, (variable) => renamed.get(variable));
+  const store = (s: Store<number>): Store<number> => ({
+    target: s.target,
+    index: index(s.index),
+    value: value(s.value),
+  });
   return {
     ...kernel,
     shape,
     reductions: reductions.map((r) => ({ ...r, value: value(r.value) })),
-    stores: kernel.stores.map((s) => ({ target: s.target, index: index(s.index), value: value(s.value) })),
+    stores: kernel.stores.map(store),
+    ...(spread && { spread: { ...spread, stores: kernel.spread!.stores.map(store) } }),
   };
 }
 
@@ -56,7 +67,7 @@ function indicesOf(kernel: LoopKernel, values: readonly Value<number>[]): Index[
   visitValues(values, (v) => {
     if (v.kind === "load" || v.kind === "index") add(v.index);
   });
-  for (const s of kernel.stores) add(s.index);
+  for (const s of [...kernel.stores, ...(kernel.spread?.stores ?? [])]) add(s.index);
   return out;
 }
 

@@ -54,8 +54,19 @@ export interface Binding {
 }
 
 /**
+ * Stores at each element of `shape` (variables firstVariable ..) beside a point: what is computed for the elements of a row from
+ * reductions over it, as in a norm or a softmax. One element is computed, then stored, at a time.
+ */
+export interface Spread<S = unknown> {
+  readonly firstVariable: number;
+  readonly shape: readonly number[];
+  readonly stores: readonly Store<S>[];
+}
+
+/**
  * For each point of `shape` (variables 0..rank-1): run the reductions in order (each may use results of earlier ones), then
- * compute the value of *all* stores, then store. That order makes updates in place safe.
+ * compute the value of *all* stores, then store. That order makes updates in place safe. Then `spread`, which overwrites nothing
+ * that the kernel reads.
  */
 export interface LoopKernel {
   readonly kind: "loop";
@@ -63,6 +74,7 @@ export interface LoopKernel {
   readonly shape: readonly number[];
   readonly reductions: readonly Reduction<number>[];
   readonly stores: readonly Store<number>[];
+  readonly spread?: Spread<number>;
   readonly bindings: readonly Binding[];
 }
 

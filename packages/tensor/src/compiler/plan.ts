@@ -2,7 +2,7 @@
 import type { Device, Launch } from "../device/device.ts";
 import { invariant } from "../errors.ts";
 import { type Node, topologicalOrder } from "../node.ts";
-import { addIndex, affineStrides, constantIndex, type Index, linearIndex } from "./affine.ts";
+import { addIndex, affineStrides, constantIndex, type Index, linearIndex, reshapeCoordinates } from "./affine.ts";
 import { assignBuffers, type BufferPlan, type Slot } from "./buffers.ts";
 import { collapse } from "./collapse.ts";
 import type { Binding, FusedOperand, KernelSpec, MatrixOperand, Reduction, Store, Value } from "./kernel.ts";
@@ -10,10 +10,12 @@ import { lower } from "./lower.ts";
 import {
   type Draft,
   defaultSettings,
+  type Root,
   rootCoordinates,
   type Schedule,
   type SchedulerSettings,
   schedule,
+  spreadShape,
 } from "./schedule.ts";
 import { affineView, isLeaf } from "./store.ts";
 import { resultValue, ValueBuilder, variables, visitValues } from "./values.ts";
@@ -158,9 +160,9 @@ function writeKernel(
   const space = draft.roots[0]!.node.shape;
   const builder = new ValueBuilder(scheduled.loads, space.length);
   const stores: Store<Node>[] = [];
+  const spreadStores: Store<Node>[] = [];
   const labels: string[] = [];
-  for (const { node, target, place } of draft.roots) {
-    const at = rootCoordinates(space, node);
+  const write = ({ node, target, place }: Root, at: readonly Index[], into: Store<Node>[]): void => {
     const isProduct = node.kind.kind === "matmul" && target === node;
     const value = isProduct
       ? resultValue(0, "f32")
@@ -169,16 +171,24 @@ function writeKernel(
         : builder.root(node, at);
     if (target === node) builder.define(node, value);
     labels.push(labelOf(node));
-    if (scheduled.needed.has(target)) stores.push({ target, index: place(at), value });
-  }
-  const roots = [...builder.reductions.map((r) => r.value), ...stores.map((s) => s.value)];
+    if (scheduled.needed.has(target)) into.push({ target, index: place(at), value });
+  };
+  for (const root of draft.roots) if (!root.spread) write(root, rootCoordinates(space, root.node), stores);
+  const beside = draft.spread > 0 ? spreadShape(draft) : [];
+  const { firstVariable, at: inRow } = builder.open(beside);
+  const inSpace = [...variables(space), ...inRow];
+  for (const root of draft.roots)
+    if (root.spread) write(root, reshapeCoordinates(inSpace, [...space, ...beside], root.node.shape), spreadStores);
+  const roots = [...builder.reductions, ...stores, ...spreadStores].map((x) => x.value);
   const product = draft.kind === "matmul" ? draft.roots.find((r) => r.node.kind.kind === "matmul")!.node : undefined;
   const operands = product?.inputs.map((n) => matrixOperand(n, scheduled, bindings));
   const bound = bind(roots, bindings);
-  const boundStores = stores.map(({ target, index, value }): Store<number> => {
+  const bindStore = ({ target, index, value }: Store<Node>): Store<number> => {
     const { binding, offset } = bindings.use(target, "write");
     return { target: binding, index: shifted(index, offset), value: bound.get(value.id)! };
-  });
+  };
+  const boundStores = stores.map(bindStore);
+  const spread = spreadStores.length > 0 && { firstVariable, shape: beside, stores: spreadStores.map(bindStore) };
   const label = [...new Set(labels)].join("+");
   if (product) {
     const traits = product.kind;
@@ -208,7 +218,15 @@ function writeKernel(
   }
   const reductions = builder.reductions.map((r): Reduction<number> => ({ ...r, value: bound.get(r.value.id)! }));
   return {
-    spec: collapse({ kind: "loop", label, shape: space, reductions, stores: boundStores, bindings: bindings.list() }),
+    spec: collapse({
+      kind: "loop",
+      label,
+      shape: space,
+      reductions,
+      stores: boundStores,
+      ...(spread && { spread }),
+      bindings: bindings.list(),
+    }),
     slots: bindings.slots,
   };
 }

@@ -3,11 +3,12 @@
 // One draft kernel for each stored node; then kernel B joins an earlier kernel A when they have the same number of elements,
 // B reads A's results only at the same linear index, no path runs between them through a third kernel, they share a read or
 // are producer and consumer, and their buffers fit. Epilogues, multi-output updates and sibling reductions all fall out of it.
+// One extension: what follows for each element of a row from a reduction over the row joins that reduction (norms, softmax).
 import type { Traits } from "../device/device.ts";
 import { invariant } from "../errors.ts";
 import { createNode, type Node, topologicalOrder } from "../node.ts";
 import { sizeOf } from "../shape.ts";
-import { constantIndex, type Index, indexKey, linearIndex, reshapeCoordinates } from "./affine.ts";
+import { constantIndex, divideIndex, type Index, indexKey, linearIndex, reshapeCoordinates } from "./affine.ts";
 import { affineView, chooseStored, isLeaf } from "./store.ts";
 import { ValueBuilder, variables, visitValues } from "./values.ts";
 
@@ -21,12 +22,20 @@ export interface SchedulerSettings {
   readonly recomputeLimit: number;
   /** Let intermediates share and reuse buffers. Default true. */
   readonly reuse: boolean;
+  /** Rows from which on a kernel that reduces rows also writes their elements: with fewer, the device would idle. Default 256. */
+  readonly spreadRows: number;
   /** Buffers of one kernel; undefined: the device class's own limit. */
   readonly maxBindings?: number;
 }
 
 /** The settings that `compile` starts from. */
-export const defaultSettings: SchedulerSettings = { fuse: true, merge: true, recomputeLimit: 4, reuse: true };
+export const defaultSettings: SchedulerSettings = {
+  fuse: true,
+  merge: true,
+  recomputeLimit: 4,
+  reuse: true,
+  spreadRows: 256,
+};
 
 // Values that a joined kernel may compute for a point: bounds the length of its code.
 const WORK_LIMIT = 2048;
@@ -38,6 +47,8 @@ export interface Root {
   readonly target: Node;
   /** Position in the target of the root's element at the given coordinates. */
   readonly place: (at: readonly Index[]) => Index;
+  /** Computed for the elements beside each point, instead of at the point. */
+  readonly spread?: boolean;
 }
 
 /** A kernel to be: nodes computed over one space. */
@@ -48,10 +59,15 @@ export interface Draft {
   readonly roots: Root[];
   /** Stored nodes that are read; true where only at the kernel's own linear index. */
   readonly reads: Map<Node, boolean>;
+  /** Of a loop that nothing has joined yet, the indices of its reads as text, and its own linear index. */
+  readonly indices: Map<Node, Set<string>>;
+  readonly own: Index;
   /** Values that one point takes, about. */
   work: number;
   /** Sizes of reductions, to keep unlike ones apart. */
   readonly reductionSizes: Set<number>;
+  /** Elements beside each point where some roots are `spread`, else 0. */
+  spread: number;
 }
 
 /** The scheduled graph. */
@@ -87,7 +103,7 @@ export function schedule(
   const drafts = makeDrafts(order, stored, loads, placed);
   const writers = writersOf(drafts, placed);
   const merged = settings.merge
-    ? mergeDrafts(drafts, writers, placed, new Set(outputs), heirs, limits)
+    ? mergeDrafts(drafts, writers, placed, new Set(outputs), heirs, limits, settings.spreadRows)
     : sortDrafts(drafts, writers);
   const needed = new Set<Node>(outputs);
   for (const draft of merged) {
@@ -152,32 +168,39 @@ function makeDrafts(
 ): Draft[] {
   const drafts: Draft[] = [];
   const fusedDrafts = new Map<Node, Draft>();
-  const draft = (kind: Draft["kind"], size: number): Draft => {
+  const draft = (kind: Draft["kind"], size: number, own = constantIndex(0)): Draft => {
     const made: Draft = {
       number: drafts.length,
       kind,
       size,
       roots: [],
       reads: new Map(),
+      indices: new Map(),
+      own,
       work: 0,
       reductionSizes: new Set(),
+      spread: 0,
     };
     drafts.push(made);
     return made;
   };
   const loop = (node: Node, target: Node, place: Root["place"]): void => {
-    const made = draft("loop", sizeOf(node.shape));
-    made.roots.push({ node, target, place });
     const at = variables(node.shape);
+    const own = linearIndex(at, node.shape);
+    const ownKey = indexKey(own);
+    const made = draft("loop", sizeOf(node.shape), own);
+    made.roots.push({ node, target, place });
     const builder = new ValueBuilder(loads, at.length);
     // a stored piece that is copied into its concat is read, not computed again
     const value = target !== node && stored.has(node) ? builder.read(node, at, undefined) : builder.root(node, at);
-    const own = indexKey(linearIndex(at, node.shape));
     visitValues([value, ...builder.reductions.map((r) => r.value)], (v) => {
       made.work++;
       if (v.kind !== "load") return;
-      const linear = indexKey(v.index) === own;
-      made.reads.set(v.source, (made.reads.get(v.source) ?? true) && linear);
+      const key = indexKey(v.index);
+      made.reads.set(v.source, (made.reads.get(v.source) ?? true) && key === ownKey);
+      const known = made.indices.get(v.source);
+      if (known) known.add(key);
+      else made.indices.set(v.source, new Set([key]));
     });
     for (const r of builder.reductions) made.reductionSizes.add(sizeOf(r.shape));
   };
@@ -276,6 +299,7 @@ function mergeDrafts(
   outputs: ReadonlySet<Node>,
   heirs: ReadonlyMap<Node, Node | undefined>,
   traits: Traits,
+  spreadRows: number,
 ): Draft[] {
   const words = Math.ceil(drafts.length / 32);
   const alive: (Draft | undefined)[] = [...drafts];
@@ -342,15 +366,41 @@ function mergeDrafts(
     )
       return false;
     if (!direct && b.reductionSizes.size !== a.reductionSizes.size) return false;
-    const rootsOfA = new Set(a.roots.flatMap((r) => (r.target === r.node ? [r.node] : [])));
+    const rootsOfA = new Set(a.roots.flatMap((r) => (r.target === r.node && !r.spread ? [r.node] : [])));
     for (const [node, linear] of b.reads) {
       const written = writers.get(node)?.has(a);
       if (written && !(linear && rootsOfA.has(node) && writers.get(node)!.size === 1)) return false;
     }
+    return isFree(a, b) && bindings(a, b) <= traits.maxBindings;
+  };
+
+  /** Neither waits for the other through a third kernel, nor a for b. */
+  const isFree = (a: Draft, b: Draft): boolean => {
     if (has(above[a.number]!, b.number)) return false;
     // a path a -> x -> b, or b's other needs that themselves need a
     for (const dep of depsOf(b)) if (dep !== a && has(above[dep.number]!, a.number)) return false;
-    return bindings(a, b) <= traits.maxBindings;
+    return true;
+  };
+
+  const updates = new Set(heirs.values());
+  /**
+   * Whether b computes each element of the rows that a reduces, from a's results for the element's own row. An update in place
+   * stays a kernel of its own: beside other threads of its row it could not write over what they still read.
+   */
+  const canSpread = (a: Draft, b: Draft): boolean => {
+    const [width = 0] = a.reductionSizes;
+    if (a.kind !== "loop" || a.reductionSizes.size !== 1 || b.kind !== "loop" || b.reductionSizes.size > 0)
+      return false;
+    if (width < 2 || a.size < Math.max(2, spreadRows) || a.size * width !== b.size) return false;
+    if (a.work + b.work > WORK_LIMIT || !depsOf(b).has(a) || b.roots.some((r) => updates.has(r.node))) return false;
+    const row = indexKey(divideIndex(b.own, width));
+    for (const [node, linear] of b.reads) {
+      if (!writers.get(node)?.has(a)) continue;
+      const root = a.roots.find((r) => r.target === node && r.node === node);
+      if (!root || writers.get(node)!.size !== 1) return false;
+      if (root.spread ? !linear : [...b.indices.get(node)!].some((key) => key !== row)) return false;
+    }
+    return isFree(a, b) && bindings(a, b) <= traits.maxBindings;
   };
 
   /** A single element may ride in any kernel that does not wait for it: each of its threads computes and writes the same value. */
@@ -362,8 +412,10 @@ function mergeDrafts(
   };
 
   const merge = (a: Draft, b: Draft): void => {
+    const spread = b.size > a.size;
+    if (spread) a.spread = b.size / a.size;
     for (const root of b.roots) {
-      a.roots.push(root);
+      a.roots.push(spread ? { ...root, spread } : root);
       const home = placed.get(root.target);
       for (const node of home ? [root.target, home.owner] : [root.target]) {
         writers.get(node)!.delete(b);
@@ -402,7 +454,7 @@ function mergeDrafts(
     const siblings = shared
       .flatMap((n) => [...(readers.get(n) ?? [])])
       .filter((d) => d.number < b.number && d.kind === "loop");
-    const home = [...producers, ...new Set(siblings)].find((a) => canMerge(a, b));
+    const home = [...producers, ...new Set(siblings)].find((a) => canMerge(a, b) || canSpread(a, b));
     if (home) merge(home, b);
   }
   for (const rider of alive) {
@@ -414,6 +466,13 @@ function mergeDrafts(
     alive.filter((d) => d !== undefined),
     writers,
   );
+}
+
+/** The space beside each point of a kernel: the last dimensions of what is spread, where they make up `width`. */
+export function spreadShape({ roots, spread: width }: Draft): number[] {
+  const { shape } = roots.find((r) => r.spread)!.node;
+  const first = shape.findIndex((_, i) => sizeOf(shape.slice(i)) === width);
+  return first < 0 ? [width] : shape.slice(first);
 }
 
 /** Coordinates in a root's shape of the kernel's point, whose space is the first root's shape; a rider has one point only. */

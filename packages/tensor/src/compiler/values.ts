@@ -60,15 +60,20 @@ export class ValueBuilder {
     this.local.set(node, value);
   }
 
+  /** Loop variables of their own over `shape`. */
+  open(shape: readonly number[]): { readonly firstVariable: number; readonly at: Index[] } {
+    const firstVariable = this.nextVariable;
+    this.nextVariable += shape.length;
+    return { firstVariable, at: variables(shape, firstVariable) };
+  }
+
   /** The value of a kernel's root at `coordinates` of its shape; a reduction is added to the kernel. */
   root(node: Node, coordinates: readonly Index[]): NodeValue {
     const k = node.kind;
     if (k.kind !== "reduce") return this.compute(node, coordinates, undefined);
     const input = node.inputs[0]!;
     const shape = k.axes.map((a) => input.shape[a]!);
-    const firstVariable = this.nextVariable;
-    this.nextVariable += shape.length;
-    const inner = variables(shape, firstVariable);
+    const { firstVariable, at: inner } = this.open(shape);
     let outer = 0;
     let reduced = 0;
     const at = input.shape.map((_, i) => (k.axes.includes(i) ? inner[reduced++]! : coordinates[outer++]!));

@@ -131,7 +131,8 @@ function flopsOf(spec: KernelSpec): number {
     return sizeOf(spec.batch) * (productFlops(spec) + spec.m * spec.n * count(spec.stores.map((s) => s.value)));
   const points = sizeOf(spec.shape);
   const inner = spec.reductions.reduce((s, r) => s + sizeOf(r.shape) * (count([r.value]) + 1), 0);
-  return points * (inner + count(spec.stores.map((s) => s.value)));
+  const beside = spec.spread ? sizeOf(spec.spread.shape) * count(spec.spread.stores.map((s) => s.value)) : 0;
+  return points * (inner + count(spec.stores.map((s) => s.value)) + beside);
 }
 
 /** FNV-1a, 64 bits as two interleaved 32-bit halves; for comparing code, not for security. */

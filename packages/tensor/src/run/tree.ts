@@ -5,7 +5,8 @@ import { Tensor } from "../tensor.ts";
 /** Nested plain objects and arrays with `T` at the leaves: parameters, gradients, optimizer state, batches. */
 export type Tree<T> = T | readonly Tree<T>[] | { readonly [key: string]: Tree<T> };
 
-const isBranch = (x: unknown): x is Record<string, unknown> | readonly unknown[] => {
+/** Whether `x` is an array or a plain object: anything else is a leaf. */
+export const isBranch = (x: unknown): x is Record<string, unknown> | readonly unknown[] => {
   if (Array.isArray(x)) return true;
   if (typeof x !== "object" || x === null || x instanceof Tensor) return false;
   const proto = Object.getPrototypeOf(x);

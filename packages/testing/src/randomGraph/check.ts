@@ -32,6 +32,7 @@ export const settings: Readonly<Record<string, Partial<SchedulerSettings>>> = {
   "no reuse of buffers": { reuse: false },
   "recompute nothing": { recomputeLimit: 0 },
   "recompute much": { recomputeLimit: 60 },
+  "rows written by their reductions": { spreadRows: 2 },
   "4 bindings": { maxBindings: 4 },
   "6 bindings": { maxBindings: 6 },
   "64 bindings": { maxBindings: 64 },

@@ -1,6 +1,6 @@
 // device/cpu/emit.ts: a loop kernel as JavaScript: nested loops, each value computed in the outermost loop that can.
 import type { Index } from "../../compiler/affine.ts";
-import type { LoopKernel, Reduction, Value } from "../../compiler/kernel.ts";
+import type { LoopKernel, Reduction, Store, Value } from "../../compiler/kernel.ts";
 import type { DType, Precision } from "../../dtype.ts";
 import { scalarRow } from "../../scalar.ts";
 
@@ -8,6 +8,9 @@ import { scalarRow } from "../../scalar.ts";
 export function emitJavaScript(kernel: LoopKernel, precision: Precision): string {
   return new Emitter(kernel, precision).source();
 }
+
+/** Loops inside those of the kernel: of a reduction, or beside a point. */
+type InnerSpace = Pick<Reduction, "firstVariable" | "shape">;
 
 /** A place for statements: the body of one loop, with what follows its inner loops. */
 interface Block {
@@ -19,7 +22,7 @@ class Emitter {
   private readonly rounds: boolean;
   /** levels[i] is the inside of the loops of variables < i: levels[0] is the function's body. */
   private readonly levels: Block[];
-  /** Inside of the loops of the reduction that is being written; empty between reductions. */
+  /** Inside of the loops that are being written within those of the kernel; empty between them. */
   private inner: Block[] = [];
   private innerFirst = 0;
   private readonly names = new Map<string, string>();
@@ -32,14 +35,14 @@ class Emitter {
   }
 
   source(): string {
-    const { shape, reductions, stores, bindings } = this.kernel;
+    const { shape, reductions, stores, spread, bindings } = this.kernel;
     for (const [i, r] of reductions.entries()) this.reduction(r, i);
     const body = this.levels[shape.length]!;
-    // all values before any store: a kernel may update its inputs in place
-    const ready = stores.map((s) => ({ ...s, code: this.value(s.value), at: this.index(s.index) }));
-    for (const s of ready) {
-      const code = bindings[s.target]!.dtype === "bool" ? `(${s.code} ? 1 : 0)` : s.code;
-      body.lines.push(`b${s.target}[${s.at}] = ${code};`);
+    this.stores(stores, body);
+    if (spread) {
+      const inner = this.enter(spread);
+      this.stores(spread.stores, inner[spread.shape.length]!);
+      body.lines.push(this.leave(spread));
     }
     let code = body.lines.join("\n");
     for (let v = shape.length - 1; v >= 0; v--) {
@@ -48,11 +51,38 @@ class Emitter {
     return `(${bindings.map((_, i) => `b${i}`).join(", ")}) {\n${code}\n}`;
   }
 
-  private reduction({ reduce, firstVariable, shape, value }: Reduction<number>, number: number): void {
-    const outer = this.levels[this.kernel.shape.length]!;
-    const inner: Block[] = Array.from({ length: shape.length + 1 }, () => ({ lines: [] }));
-    this.inner = inner;
+  /** All values before any store: a kernel may update its inputs in place. */
+  private stores(stores: readonly Store<number>[], body: Block): void {
+    const ready = stores.map((s) => ({ ...s, code: this.value(s.value), at: this.index(s.index) }));
+    for (const s of ready) {
+      const code = this.kernel.bindings[s.target]!.dtype === "bool" ? `(${s.code} ? 1 : 0)` : s.code;
+      body.lines.push(`b${s.target}[${s.at}] = ${code};`);
+    }
+  }
+
+  /** Begins loops over the variables of `space` inside those of the kernel; what they compute is not visible after them. */
+  private enter({ firstVariable, shape }: InnerSpace): Block[] {
+    this.inner = Array.from({ length: shape.length + 1 }, () => ({ lines: [] }));
     this.innerFirst = firstVariable;
+    return this.inner;
+  }
+
+  /** Ends them and gives their code. */
+  private leave({ firstVariable, shape }: InnerSpace): string {
+    const { inner } = this;
+    let loops = inner[shape.length]!.lines.join("\n");
+    for (let i = shape.length - 1; i >= 0; i--) {
+      const v = `v${firstVariable + i}`;
+      loops = `${inner[i]!.lines.join("\n")}\nfor (let ${v} = 0; ${v} < ${shape[i]}; ${v}++) {\n${loops}\n}`;
+    }
+    this.inner = [];
+    return loops;
+  }
+
+  private reduction(reduction: Reduction<number>, number: number): void {
+    const { reduce, firstVariable, shape, value } = reduction;
+    const outer = this.levels[this.kernel.shape.length]!;
+    const inner = this.enter(reduction);
     const code = this.value(value);
     const dtype = value.dtype;
     const body = inner[shape.length]!;
@@ -86,16 +116,11 @@ class Emitter {
         break;
       }
     }
-    let loops = body.lines.join("\n");
-    for (let i = shape.length - 1; i >= 0; i--) {
-      const v = `v${firstVariable + i}`;
-      loops = `${inner[i]!.lines.join("\n")}\nfor (let ${v} = 0; ${v} < ${shape[i]}; ${v}++) {\n${loops}\n}`;
-    }
+    const loops = this.leave(reduction);
     const start = reduce === "sum" ? "0" : reduce === "argmax" ? "0" : startOf(reduce, dtype);
     if (reduce === "argmax") outer.lines.push(`let m${number} = -Infinity;`);
     outer.lines.push(`let ${acc} = ${start};`, loops);
     if (reduce === "sum" && dtype === "f32" && this.rounds) outer.lines.push(`${acc} = F(${acc});`);
-    this.inner = [];
   }
 
   private name(): string {

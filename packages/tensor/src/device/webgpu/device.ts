@@ -4,7 +4,7 @@ import { arrayType, type DType, type TypedArray } from "../../dtype.ts";
 import { DeviceError } from "../../errors.ts";
 import type { Device, DeviceMemory, DeviceStats, Executable, Launch, Traits } from "../device.ts";
 import type { Storage } from "../storage.ts";
-import { BindGroups, type ScratchPart } from "./bindGroups.ts";
+import { BindGroups, scratchParts } from "./bindGroups.ts";
 import { Commands } from "./commands.ts";
 import { emitWgsl } from "./emitWgsl.ts";
 import { BufferPool, type GpuMemory } from "./memory.ts";
@@ -15,8 +15,13 @@ import { ReadbackRing } from "./readback.ts";
 /** Equal on every WebGPU host, whatever its limits: plans and so bits must not depend on the adapter. */
 const traits: Traits = { kind: "webgpu", maxBindings: 8, matmulEpilogue: true, ownsEdges: true };
 
-/** Storage buffers start at multiples of this. */
-const scratchAlignment = 256;
+/**
+ * What a storage holds, and what is watched for being dropped. It passes from a donated storage to the next one as it is: to
+ * register another would cost more than a dispatch.
+ */
+interface Holding {
+  readonly memory: GpuMemory;
+}
 
 /** What `connectWebGpu` found out about a GPU. */
 export interface WebGpuDeviceOptions {
@@ -114,18 +119,17 @@ export class WebGpuDevice implements Device {
   }
 
   release(storage: Storage): void {
-    const memory = storage.handle as GpuMemory | null;
-    if (!memory) return;
+    const holding = storage.handle as Holding | null;
+    if (!holding) return;
     storage.handle = null;
-    this.dropped.unregister(storage);
-    this.pool.give(memory);
+    this.dropped.unregister(holding);
+    this.pool.give(holding.memory);
   }
 
   transfer(storage: Storage): Storage {
-    const memory = memoryOf(storage);
+    const { dtype, size, handle } = storage;
     storage.handle = null;
-    this.dropped.unregister(storage);
-    return this.own(memory, storage.dtype, storage.size);
+    return { device: this, dtype, size, handle, dead: null };
   }
 
   upload(storage: Storage, data: TypedArray): void {
@@ -196,9 +200,9 @@ export class WebGpuDevice implements Device {
   }
 
   private own(memory: GpuMemory, dtype: DType, size: number): Storage {
-    const storage: Storage = { device: this, dtype, size, handle: memory, dead: null };
-    this.dropped.register(storage, memory, storage);
-    return storage;
+    const holding: Holding = { memory };
+    this.dropped.register(holding, memory, holding);
+    return { device: this, dtype, size, handle: holding, dead: null };
   }
 
   private chooseFused({ op, inputSpecs, params }: FusedKernel) {
@@ -214,10 +218,9 @@ export class WebGpuDevice implements Device {
       const executable = launch.executable as GpuExecutable;
       if (this.tainted || executable.failure) this.followFailure(launch, memories);
       if (executable.passes.length === 0) continue;
-      const scratch = this.scratchParts(executable.program.scratch);
       const group = cached
-        ? this.bindGroups.ofLaunch(cached, at, executable.layout, launch.slots, memories, scratch)
-        : this.bindGroups.once(executable.layout, launch.slots, memories, scratch);
+        ? this.bindGroups.ofLaunch(cached, at, executable, launch.slots, memories, this.scratch)
+        : this.bindGroups.once(executable, launch.slots, memories, this.scratch);
       for (const { pipeline, workgroups } of executable.passes) {
         const into = this.commands.pass();
         if (into !== pass || pipeline !== current) into.setPipeline(pipeline);
@@ -243,20 +246,9 @@ export class WebGpuDevice implements Device {
     });
   }
 
-  private scratchParts(sizes: readonly number[]): ScratchPart[] {
-    const memory = this.scratch;
-    if (sizes.length === 0 || !memory) return noScratch;
-    let offset = 0;
-    return sizes.map((size) => {
-      const part = { memory, offset, size: size * 4 };
-      offset += Math.ceil((size * 4) / scratchAlignment) * scratchAlignment;
-      return part;
-    });
-  }
-
   /** One scratch buffer serves all kernels: passes run in order and each writes what it reads. */
   private reserveScratch(sizes: readonly number[]): void {
-    const bytes = sizes.reduce((sum, size) => sum + Math.ceil((size * 4) / scratchAlignment) * scratchAlignment, 0);
+    const { bytes } = scratchParts(sizes);
     if (bytes === 0 || (this.scratch && this.scratch.bytes >= bytes)) return;
     const old = this.scratch;
     this.scratch = this.pool.take(bytes);
@@ -297,15 +289,13 @@ export class WebGpuDevice implements Device {
   }
 }
 
-const noScratch: ScratchPart[] = [];
-
 /** WebGPU cannot bind zero bytes: an empty tensor has a few. */
 const bytesOf = (size: number): number => Math.max(4, size * 4);
 
 function memoryOf(storage: Storage): GpuMemory {
-  const memory = storage.handle as GpuMemory | null;
-  if (!memory) throw new Error("internal: a released buffer was used; please report this");
-  return memory;
+  const holding = storage.handle as Holding | null;
+  if (!holding) throw new Error("internal: a released buffer was used; please report this");
+  return holding.memory;
 }
 
 /** The data as the GPU holds it: four bytes an element, bool as u32. */

@@ -1,5 +1,5 @@
 // device/webgpu/emitLoop.ts: element-wise and reduction kernels as WGSL.
-import type { LoopKernel, Reduction, Store } from "../../compiler/kernel.ts";
+import type { LoopKernel, Reduction, Spread, Store } from "../../compiler/kernel.ts";
 import type { DType } from "../../dtype.ts";
 import { invariant } from "../../errors.ts";
 import { sizeOf } from "../../shape.ts";
@@ -21,10 +21,11 @@ export function emitStores(stores: readonly Store<number>[], body: Body): void {
 
 /** A loop kernel as a WGSL program. */
 export function emitLoop(kernel: LoopKernel, target: Target): Program {
-  const { label, shape, bindings, reductions, stores } = kernel;
+  const { label, shape, bindings, reductions, stores, spread } = kernel;
   const points = sizeOf(shape);
   const access = accessOf(bindings);
-  if (points === 0 || stores.length === 0) return { label, code: "", passes: [], access, scratch: [] };
+  if (points === 0 || stores.length + (spread?.stores.length ?? 0) === 0)
+    return { label, code: "", passes: [], access, scratch: [] };
 
   const wide = chooseWide(kernel, target);
   if (wide) return emitWide(kernel, wide, target);
@@ -55,6 +56,7 @@ export function emitLoop(kernel: LoopKernel, target: Target): Program {
     for (const line of lines) body.line(line);
     body.line("}");
   }
+  if (spread) emitSpread(spread, lanes, points, body);
 
   const shared = new Set(reductions.flatMap((r) => partialTypes(r)));
   const sharedCode =
@@ -71,6 +73,19 @@ ${indent(body.close())}
     access,
     scratch: [],
   };
+}
+
+/** Each lane takes every lanes-th element beside the point. */
+function emitSpread({ firstVariable, shape, stores }: Spread<number>, lanes: Lanes, points: number, body: Body): void {
+  body.open(new Map(shape.map((_, i) => [firstVariable + i, shape.length === 1 ? "beside" : `s${i}`])));
+  if (shape.length > 1) unravel(shape, "beside", "s", body);
+  emitStores(stores, body);
+  const lines = body.close();
+  const [from, step] = lanes.lanes > 1 ? ["lane", lanes.lanes] : ["0u", 1];
+  const inside = lanes.lanes > 1 ? `place < ${points}u && ` : "";
+  body.line(`for (var beside = ${from}; ${inside}beside < ${sizeOf(shape)}u; beside += ${step}u) {`);
+  for (const line of lines) body.line(`  ${line}`);
+  body.line("}");
 }
 
 const indent = (lines: readonly string[]): string => lines.map((line) => `  ${line}`).join("\n");

@@ -1,0 +1,75 @@
+// run/replay.ts: runs a recorded plan on new arguments. No graph, no search: buffers are put in their slots, launched, and handed out.
+import { SMALL_INPUT } from "../compiler/buffers.ts";
+import type { Storage } from "../device/storage.ts";
+import { bufferNode, type Node } from "../node.ts";
+import { sizeOf } from "../shape.ts";
+import { Tensor } from "../tensor.ts";
+import { storageOf } from "./realise.ts";
+import type { Recording } from "./record.ts";
+import { build } from "./template.ts";
+
+/** The function's result for these argument tensors. */
+export function replay(recording: Recording, tensors: readonly Tensor[]): unknown {
+  const { plan, device, leaves, donated, outputs, paths } = recording;
+  const storages = tensors.map((t) => storageOf(t.node));
+  const kept = (recording.kept ??= { buffers: keptBuffers(recording), replay: {} });
+  const buffers = plan.slots.map((slot, i): Storage => {
+    const mine = kept.buffers[i];
+    if (slot.role !== "leaf") return mine ?? device.allocate(slot.dtype, slot.size);
+    const leaf = leaves[i]!;
+    const given = "argument" in leaf ? storages[leaf.argument]! : storageOf(leaf.captured);
+    if (!mine) return given;
+    device.copy(given, mine);
+    return mine;
+  });
+  device.execute(plan.launches, buffers, kept.replay);
+
+  // every result gets memory of its own: a copy where the plan, the caller or another result keeps the buffer
+  const handed = new Set<number>();
+  const results = new Array<Tensor>(outputs.length);
+  const whole: [output: number, storage: Storage, moves: boolean, like: Pick<Node, "shape" | "dtype">][] = [];
+  outputs.forEach((output, i) => {
+    if ("argument" in output) {
+      const given = tensors[output.argument]!;
+      if (donated.has(output.argument)) whole.push([i, storages[output.argument]!, true, given]);
+      else results[i] = given;
+      return;
+    }
+    const { slot, node } = output;
+    const moves = plan.reusedLeaves[slot] === true; // into the buffer of a donated argument
+    const taken = moves || (plan.slots[slot]!.role === "output" && !kept.buffers[slot]);
+    if (taken && !handed.has(slot)) whole.push([i, buffers[slot]!, moves, node]);
+    else {
+      const copy = device.allocate(node.dtype, sizeOf(node.shape));
+      device.copy(buffers[slot]!, copy);
+      results[i] = wrap(copy, node);
+    }
+    handed.add(slot);
+  });
+  // from here on the donated tensors are gone
+  for (const [i, storage, moves, like] of whole) results[i] = wrap(moves ? device.transfer(storage) : storage, like);
+  for (const number of donated) {
+    const storage = storages[number]!;
+    if (storage.handle !== null) device.release(storage);
+    storage.dead = `the tensor at "${paths[number]}" was donated to a compiled function; use the function's result instead, as in ({ params } = step({ params }))`;
+  }
+  return build(recording.result, (leaf) => (leaf.output === undefined ? leaf.value : results[leaf.output]!));
+}
+
+const wrap = (storage: Storage, { shape, dtype }: Pick<Node, "shape" | "dtype">): Tensor =>
+  new Tensor(bufferNode(storage, shape, dtype));
+
+/** Temporaries stay with the plan; on devices that want it, so do copies of small undonated inputs and of outputs. */
+function keptBuffers({ plan, device, leaves }: Recording): (Storage | undefined)[] {
+  return plan.slots.map((slot, i) => {
+    if (slot.role === "temporary") return device.allocate(slot.dtype, slot.size);
+    if (!device.traits.ownsEdges) return undefined;
+    if (slot.role === "output") return device.allocate(slot.dtype, slot.size);
+    const leaf = leaves[i]!;
+    const copied =
+      "argument" in leaf &&
+      !plan.reusedLeaves[i] && // donated, too, where no output takes its buffer: the next call brings another one
+      slot.size <= SMALL_INPUT;
+    return copied ? device.allocate(slot.dtype, slot.size) : undefined;
+  });
+}
