@@ -6,4 +6,4 @@ import { ensureInstalled } from "./lib/install.mjs";
 ensureInstalled("run");
 const args = process.argv.slice(2);
 const env = await gpuEnvironment(args);
-process.exitCode = await runNode([...typescript("benchmarks/src/main.ts"), ...args], { env });
+process.exitCode = await runNode([...typescript("benchmarks/src/cli.ts"), ...args], { env });

@@ -1,66 +1,61 @@
-// main.ts: `pnpm bench kernels|train|moe|replay`: one JSON object a line.
-import { parseArgs } from "node:util";
-import { connect } from "@mc/tensor";
-import { benchKernels } from "./kernels.ts";
-import { benchMoe, moeSizes } from "./moe.ts";
+// main.ts: `npm run bench -- kernels|optim|train|verify|moe|replay`: checks, times and prints; exit code 1 if a result is wrong.
+import { type ConnectOptions, connect } from "@mc/tensor";
+import { kernelCases } from "./kernels/kernels.ts";
+import type { Context } from "./lib/context.ts";
+import { describeMachine, peaksOf } from "./lib/machine.ts";
+import { startReport, views } from "./lib/report.ts";
+import { runCases } from "./lib/runCases.ts";
+import { benchMoe } from "./moe.ts";
+import { benchOptim } from "./optim/optim.ts";
+import { type Options, readOptions, type Suite, usage } from "./options.ts";
+import { runPeers } from "./peers.ts";
 import { benchReplay } from "./replay.ts";
-import { benchTrain, models } from "./train.ts";
+import { benchTrain } from "./train/train.ts";
+import { verify } from "./verify/verify.ts";
 
-const usage = `Usage: pnpm bench kernels|train|moe|replay [options]
+const commands: Readonly<Record<Suite, (context: Context, options: Options) => Promise<void>>> = {
+  kernels: (context) => runCases(context, kernelCases(context.small)),
+  optim: benchOptim,
+  train: benchTrain,
+  verify,
+  moe: benchMoe,
+  replay: benchReplay,
+};
 
-  --device cpu|webgpu      default: a GPU where there is one, else the CPU
-  --large                  kernels: sizes that take long on a CPU as well
-  --models ${models.map((m) => m.name).join(",")}   train: which models; default: all on a GPU, the first on a CPU
-  --optimizers adamw,muon,muonclip
-  --steps N                train, moe, replay: timed steps; default 20
-  --list                   replay: the kernels of each step, counted by label`;
-
-async function main(): Promise<number> {
-  const { positionals, values } = parseArgs({
-    allowPositionals: true,
-    options: {
-      device: { type: "string" },
-      large: { type: "boolean", default: false },
-      models: { type: "string" },
-      optimizers: { type: "string", default: "adamw,muon,muonclip" },
-      steps: { type: "string", default: "20" },
-      list: { type: "boolean", default: false },
-      help: { type: "boolean", default: false },
-    },
-  });
-  const [what] = positionals;
-  if (values.help || !["kernels", "train", "moe", "replay"].includes(what ?? "")) {
-    console.error(usage);
-    return values.help ? 0 : 2;
-  }
-  if (what === "replay") {
-    const chosen = values.models?.split(",") ?? ["10M"];
-    await benchReplay({
-      models: chosen,
-      optimizers: values.optimizers.split(","),
-      steps: Number(values.steps),
-      kernels: values.list,
-    });
+/** Runs one sub-command and resolves to the exit code. @param print - where lines go; default standard output */
+export async function bench(args: readonly string[], print?: (text: string) => void): Promise<number> {
+  const options = readOptions(args);
+  if (!options) {
+    (print ?? console.log)(usage);
     return 0;
   }
-  const wanted = values.device;
-  if (wanted !== undefined && wanted !== "cpu" && wanted !== "webgpu")
-    throw new Error(`--device must be cpu or webgpu, got ${wanted}`);
-  const device = await connect(wanted ? { device: wanted } : {});
-  if (what === "kernels") await benchKernels(device, values.large);
-  else if (what === "moe") await benchMoe(device, moeSizes(device), Number(values.steps));
-  else {
-    const fast = device.kind === "webgpu" && !device.software;
-    const chosen = values.models?.split(",") ?? (fast ? models.map((m) => m.name) : [models[0]!.name]);
-    await benchTrain(device, { models: chosen, optimizers: values.optimizers.split(","), steps: Number(values.steps) });
-  }
-  return 0;
+  const { suite, precision, toggles } = options;
+  const connection: ConnectOptions = {
+    ...(options.device && { device: options.device }),
+    ...(toggles.length > 0 && { toggles }),
+  };
+  // a replay runs on devices of its own, which compute nothing
+  const device = await connect(suite === "replay" ? { device: "cpu" } : connection);
+  const machine = describeMachine(device, options.machine);
+  const report = startReport({
+    json: options.json,
+    machine,
+    view: views[suite],
+    peers: options.peers,
+    ...(print && { print }),
+  });
+  const context: Context = {
+    device,
+    // as it turned out: a device that was found once is asked for by its kind
+    connection: { ...connection, device: device.kind },
+    precision,
+    small: device.kind === "cpu" || device.software,
+    budget: options.budget,
+    wanted: (name) => name.includes(options.filter),
+    peaks: peaksOf(machine),
+    report,
+  };
+  await commands[suite](context, options);
+  if (options.peers) await runPeers(context, suite);
+  return report.failures > 0 ? 1 : 0;
 }
-
-main().then(
-  (code) => process.exit(code),
-  (error: unknown) => {
-    console.error(error instanceof Error ? error.message : String(error));
-    process.exit(1);
-  },
-);

@@ -2,7 +2,8 @@
 import { valueAndGrad } from "@mc/autograd";
 import { type MoeParams, mixtureOfExperts } from "@mc/nn";
 import { compile, type Device, explain, key, mul, normal, realise, slice, sum, type Tensor } from "@mc/tensor";
-import { report, summarise } from "./measure.ts";
+import type { Context } from "./lib/context.ts";
+import { summarise } from "./lib/measure.ts";
 
 /** Sizes of a mixture and its input. */
 export interface MoeSizes {
@@ -28,7 +29,11 @@ export function moeSizes(device: Device): MoeSizes {
 }
 
 /** Forward and backward of one layer for each number of experts, one line each; samples take turns, so that drift hits all. */
-export async function benchMoe(device: Device, sizes: MoeSizes, samples: number): Promise<void> {
+export async function benchMoe(
+  { device, report }: Context,
+  { steps: samples }: { readonly steps: number },
+): Promise<void> {
+  const sizes = moeSizes(device);
   const cases = [];
   for (const numExperts of sizes.numExperts) cases.push(await makeCase(device, sizes, numExperts));
   const times = cases.map(() => [] as number[]);
@@ -43,7 +48,7 @@ export async function benchMoe(device: Device, sizes: MoeSizes, samples: number)
   const first = summarise(times[0]!).median_ms;
   for (const [i, { numExperts, flops }] of cases.entries()) {
     const timing = summarise(times[i]!);
-    report({
+    report.line({
       name: "mixture of experts, forward and backward",
       ...sizes,
       numExperts,

@@ -1,27 +1,36 @@
 // replay.ts: what a training step costs in JavaScript, on Dawn's null backend: it validates and records everything and runs
 // nothing, so that tracing, planning and replay are timed without a GPU. Small batches: the null backend has 512 MiB.
 import { connect, type Device, explain } from "@mc/tensor";
-import { report, summarise } from "./measure.ts";
-import { type BenchModel, models, trainingStep } from "./train.ts";
+import type { Context } from "./lib/context.ts";
+import { summarise } from "./lib/measure.ts";
+import { type BenchModel, models, optimizerNames, trainingStep } from "./train/models.ts";
 
 /** What to run. */
 export interface ReplayOptions {
-  readonly models: readonly string[];
-  readonly optimizers: readonly string[];
+  /** Default: the 10M model. */
+  readonly models?: readonly string[];
+  readonly optimizers?: readonly string[];
   readonly steps: number;
   /** Also print the kernels of each step, counted by label. */
-  readonly kernels: boolean;
+  readonly list: boolean;
 }
 
 /** Times tracing and planning, the first step, and replays; counts what a replay makes. One line a step. */
-export async function benchReplay({ models: names, optimizers, steps, kernels }: ReplayOptions): Promise<void> {
-  for (const model of models) {
-    if (!names.includes(model.name)) continue;
-    for (const optimizer of optimizers) await runReplay({ ...model, batch: 2 }, optimizer, steps, kernels);
+export async function benchReplay({ report, wanted }: Context, options: ReplayOptions): Promise<void> {
+  const { steps, list } = options;
+  for (const model of models.filter((m) => (options.models ?? ["10M"]).includes(m.name))) {
+    for (const optimizer of options.optimizers ?? optimizerNames) {
+      const name = `replay ${model.name} ${optimizer}`;
+      if (!wanted(name)) continue;
+      const { counts, ...line } = await runReplay({ ...model, batch: 2 }, optimizer, steps);
+      report.line({ name, ...line, ...(list && { counts }) });
+      if (list)
+        for (const [kernel, count] of Object.entries(counts)) report.note(`${String(count).padStart(4)}  ${kernel}`);
+    }
   }
 }
 
-async function runReplay(model: BenchModel, optimizer: string, steps: number, kernels: boolean): Promise<void> {
+async function runReplay(model: BenchModel, optimizer: string, steps: number) {
   const device = await connectNull();
   const { step, data, ...first } = await trainingStep(model, optimizer);
   let { params, state } = first;
@@ -49,35 +58,33 @@ async function runReplay(model: BenchModel, optimizer: string, steps: number, ke
   const after = device.stats();
   const a = (key: keyof typeof after): number => (after[key] - before[key]) / steps;
   const plan = explain(step, { params, state, batch: batches[0]! });
-  const { median_ms, min_ms } = summarise(times);
-  report({
-    name: `replay ${model.name} ${optimizer}`,
+  const timing = summarise(times);
+  const counts: Record<string, number> = {};
+  for (const { kind, label, shape } of plan.kernels) {
+    const name = `${kind} ${label} [${shape.join(", ")}]`;
+    counts[name] = (counts[name] ?? 0) + 1;
+  }
+  return {
+    device: device.description,
+    ...timing,
     dispatches: a("dispatches"),
     kernels: plan.kernels.length,
     pipelines: plan.pipelines,
     submits: a("submits"),
     bind_groups: a("bindGroups"),
-    buffers: a("buffersCreated"),
-    median_ms,
-    min_ms,
-    us_a_dispatch: (1000 * median_ms) / a("dispatches"),
-    min_us_a_dispatch: (1000 * min_ms) / a("dispatches"),
+    buffers_created: a("buffersCreated"),
+    js_us_dispatch: (1000 * timing.median_ms) / a("dispatches"),
+    min_js_us_dispatch: (1000 * timing.min_ms) / a("dispatches"),
     trace_and_plan_ms: traced,
     first_step_ms: firstStep,
-  });
-  if (kernels) {
-    const counts = new Map<string, number>();
-    for (const { kind, label, shape } of plan.kernels) {
-      const name = `${kind} ${label} [${shape.join(", ")}]`;
-      counts.set(name, (counts.get(name) ?? 0) + 1);
-    }
-    for (const [name, count] of counts) console.log(`${String(count).padStart(4)}  ${name}`);
-  }
+    counts,
+  };
 }
 
 /** Dawn's null backend, kept: Dawn ends the process if what `create` returned is collected while a device lives. */
 let dawn: GPU | undefined;
 
+/** A device that runs nothing. */
 async function connectNull(): Promise<Device> {
   const { create, globals } = await import("webgpu");
   Object.assign(globalThis, globals);

@@ -1,33 +1,20 @@
-// train.ts: whole training steps of three decoders (RMSNorm, GELU, rotary positions, untied head), everything in one compiled step.
+// train/models.ts: three decoders (RMSNorm, GELU, rotary positions, untied head) and their compiled training steps.
 import { valueAndGrad } from "@mc/autograd";
 import { type TransformerBatch, type TransformerConfig, type TransformerParams, transformer } from "@mc/nn";
 import { adamw, muon, muonClip, type Optimizer, type OptimizerState } from "@mc/optim";
-import {
-  cast,
-  compile,
-  type Device,
-  explain,
-  foldIn,
-  key,
-  realise,
-  type Tensor,
-  treeLeaves,
-  uniform,
-} from "@mc/tensor";
-import { report, summarise } from "./measure.ts";
+import { cast, compile, foldIn, key, realise, type Tensor, uniform } from "@mc/tensor";
 
 /** A model and the batch it trains on. */
 export interface BenchModel {
   readonly name: string;
   readonly batch: number;
   readonly tokens: number;
-  readonly config: TransformerConfig;
+  readonly config: TransformerConfig & { readonly attention: { readonly numHeads: number } };
 }
 
 const decoder = (
   name: string,
-  batch: number,
-  tokens: number,
+  [batch, tokens]: readonly [number, number],
   vocabSize: number,
   hiddenSize: number,
   numLayers: number,
@@ -47,11 +34,12 @@ const decoder = (
   },
 });
 
-/** The models: sizes as in the README's table. */
+/** The models: sizes as in the README's table, and before them one for tests. */
 export const models: readonly BenchModel[] = [
-  decoder("0.87M", 16, 128, 256, 128, 4, 4),
-  decoder("10M", 16, 256, 4096, 320, 6, 5),
-  decoder("163M", 8, 1024, 50257, 768, 12, 12),
+  decoder("5K", [2, 16], 64, 16, 1, 2),
+  decoder("0.87M", [16, 128], 256, 128, 4, 4),
+  decoder("10M", [16, 256], 4096, 320, 6, 5),
+  decoder("163M", [8, 1024], 50257, 768, 12, 12),
 ];
 
 interface StepInput {
@@ -60,19 +48,10 @@ interface StepInput {
   readonly batch: TransformerBatch;
 }
 
-/** What to run. */
-export interface TrainOptions {
-  readonly models: readonly string[];
-  readonly optimizers: readonly string[];
-  readonly steps: number;
-}
-
-/** Times training steps: first step (tracing, planning and compiling included), then the median of the others. */
-export async function benchTrain(device: Device, options: TrainOptions): Promise<void> {
-  for (const model of models) {
-    if (!options.models.includes(model.name)) continue;
-    for (const optimizer of options.optimizers) await runModel(device, model, optimizer, options.steps);
-  }
+interface StepOutput {
+  readonly params: TransformerParams;
+  readonly state: OptimizerState;
+  readonly loss: Tensor;
 }
 
 /** A compiled training step, and what to call it with first. */
@@ -82,12 +61,6 @@ export interface TrainingStep {
   readonly state: OptimizerState;
   /** Batch `i` of a made-up stream. */
   readonly data: (i: number) => Promise<TransformerBatch>;
-}
-
-interface StepOutput {
-  readonly params: TransformerParams;
-  readonly state: OptimizerState;
-  readonly loss: Tensor;
 }
 
 /** The training step of a model: forward, backward and optimizer in one compiled function. Nothing is traced yet. */
@@ -115,49 +88,8 @@ export async function trainingStep(
   return { step, params, state, data };
 }
 
-async function runModel(device: Device, model: BenchModel, optimizerName: string, steps: number): Promise<void> {
-  const { name, batch, tokens } = model;
-  const { step, data, ...start } = await trainingStep(model, optimizerName);
-  let { params, state } = start;
-  const size = treeLeaves<Tensor>(params).reduce((s, p) => s + p.size, 0);
-  const batches = [await data(0), await data(1)];
-  const times: number[] = [];
-  let first = 0;
-  let firstLoss = 0;
-  let loss = 0;
-  for (let i = 0; i <= steps; i++) {
-    const start = performance.now();
-    const out = step({ params, state, batch: batches[i % 2]! });
-    ({ params, state } = out);
-    if (i === 0) {
-      firstLoss = await out.loss.item();
-      first = performance.now() - start;
-    } else {
-      await device.settle();
-      times.push(performance.now() - start);
-      if (i === steps) loss = await out.loss.item();
-    }
-  }
-  const plan = explain(step, { params, state, batch: batches[0]! });
-  const timing = summarise(times);
-  report({
-    name: `train ${name} ${optimizerName}`,
-    parameters: size,
-    batch,
-    tokens,
-    dtype: "f32",
-    device: device.description,
-    ...timing,
-    tokens_per_second: (batch * tokens * 1000) / timing.median_ms,
-    first_step_ms: first,
-    dispatches: plan.kernels.length,
-    pipelines: plan.pipelines,
-    plan_gflop: plan.flops / 1e9,
-    peak_mib: device.memory().peakBytes / 2 ** 20,
-    first_loss: firstLoss,
-    loss,
-  });
-}
+/** Names of the optimizers, in the order in which they are timed: `muonclip` is compared with `muon`. */
+export const optimizerNames = ["adamw", "muon", "muonclip"] as const;
 
 function makeOptimizer(name: string, model: ReturnType<typeof transformer>): Optimizer {
   switch (name) {
@@ -174,6 +106,6 @@ function makeOptimizer(name: string, model: ReturnType<typeof transformer>): Opt
         attention: model.attentionLayout,
       });
     default:
-      throw new Error(`bench train: unknown optimizer "${name}"; choose adamw, muon or muonclip`);
+      throw new Error(`bench train: unknown optimizer "${name}"; choose ${optimizerNames.join(", ")}`);
   }
 }

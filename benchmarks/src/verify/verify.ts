@@ -1,0 +1,127 @@
+// verify/verify.ts: `pnpm bench verify`: every kernel variant on this machine, each forced in turn, against double precision.
+import {
+  compile,
+  connect,
+  type Device,
+  type ElementWiseVariant,
+  type MatmulVariant,
+  type ReduceVariant,
+  realise,
+  type Tensor,
+  type Variants,
+} from "@mc/tensor";
+import { caseName } from "../lib/case.ts";
+import { type Context, withFreshDevice } from "../lib/context.ts";
+import { captureLaunches } from "../lib/launches.ts";
+import { relativeError } from "../lib/sample.ts";
+import { type Proof, upload } from "./cases.ts";
+import { fusedProofs } from "./fused.ts";
+import { elementWiseProofs, reduceProofs } from "./loops.ts";
+import { productProofs } from "./products.ts";
+
+// keys, so that the compiler asks for a variant that is new
+const matmul: Record<MatmulVariant, true> = {
+  naive: true,
+  vector: true,
+  block: true,
+  tiled: true,
+  "tiled-large": true,
+  "tiled-small": true,
+  "tiled-split": true,
+};
+const reduce: Record<ReduceVariant, true> = { thread: true, workgroup: true };
+const elementWise: Record<ElementWiseVariant, true> = { scalar: true, wide: true };
+
+/** Kernels of one choice, and what proves them. */
+interface Setting {
+  readonly name: string;
+  readonly variants?: Variants;
+  /** Fused ops have one kernel for hardware and one for software adapters: proven as both. */
+  readonly softwareAdapter?: boolean;
+  readonly proofs: readonly Proof[];
+}
+
+function settings({ device, precision }: Context): Setting[] {
+  const products = productProofs(precision === "f16");
+  const rest = [...elementWiseProofs(), ...reduceProofs(), ...fusedProofs()];
+  const chosen = { name: "as chosen", proofs: precision === "f16" ? products : [...products, ...rest] };
+  // half precision is not a variant: it is what the device chooses when asked for it
+  if (device.kind === "cpu" || precision === "f16") return [chosen];
+  return [
+    chosen,
+    ...keys(matmul).map((variant) => ({ name: `matmul ${variant}`, variants: { matmul: variant }, proofs: products })),
+    ...keys(reduce).map((variant) => ({
+      name: `reduce ${variant}`,
+      variants: { reduce: variant },
+      proofs: reduceProofs(),
+    })),
+    ...keys(elementWise).map((variant) => ({
+      name: `element-wise ${variant}`,
+      variants: { elementWise: variant },
+      proofs: elementWiseProofs(),
+    })),
+    { name: "fused ops for hardware", softwareAdapter: false, proofs: fusedProofs() },
+    { name: "fused ops for software", softwareAdapter: true, proofs: fusedProofs() },
+  ];
+}
+
+const keys = <K extends string>(record: Record<K, unknown>): K[] => Object.keys(record) as K[];
+
+/** Proves every variant; the last line counts. Exit code 1 of the program if one is wrong. */
+export async function verify(context: Context): Promise<void> {
+  let proven = 0;
+  let wrong = 0;
+  for (const { name, variants, softwareAdapter, proofs } of settings(context)) {
+    const wanted = proofs.filter((p) => context.wanted(caseName(`${name}: ${p.name}`, p.shape)));
+    if (wanted.length === 0) continue;
+    const connection = {
+      ...context.connection,
+      ...(variants && { variants }),
+      ...(softwareAdapter !== undefined && { softwareAdapter }),
+    };
+    await withFreshDevice(connection, async (device) => {
+      for (const p of wanted) {
+        const head = {
+          name: `${name}: ${p.name}`,
+          shape: p.shape,
+          dtype: context.precision,
+          device: device.description,
+        };
+        try {
+          const { kernel, error } = await prove(device, p);
+          const ok = error <= (p.tolerance ?? 0);
+          if (ok) proven++;
+          else wrong++;
+          context.report.line({
+            ...head,
+            kernel,
+            error,
+            ...(!ok && { failed: `relative error ${error}, at most ${p.tolerance ?? 0} is right` }),
+          });
+        } catch (error) {
+          wrong++;
+          context.report.line({ ...head, failed: error instanceof Error ? error.message : String(error) });
+        }
+      }
+    });
+  }
+  await connect(context.connection);
+  context.report.line({
+    name: "in all",
+    dtype: context.precision,
+    device: context.device.description,
+    kernel: `${proven} proven, ${wrong} wrong`,
+    proven,
+    wrong,
+  });
+}
+
+async function prove(device: Device, { operands, run, expected }: Proof): Promise<{ kernel: string; error: number }> {
+  const inputs = await realise(operands.map(upload));
+  const call = compile((...xs: Tensor[]) => [run(...xs)].flat() as Tensor[]);
+  const { result, kernels } = captureLaunches(device, () => call(...inputs));
+  const parts = await Promise.all(result.map((t) => t.data()));
+  const actual = parts.flatMap((part) => Array.from(part));
+  for (const t of [...inputs, ...result]) t.dispose();
+  return { kernel: kernels.join(" + "), error: relativeError(actual, expected()) };
+}
