@@ -1,0 +1,108 @@
+// Small runs of every sub-command on the CPU: lines have the promised fields, and a wrong result is found.
+import { add, connect, key, normal, type Tensor } from "@mc/tensor";
+import { expect, test } from "vitest";
+import type { Context } from "./lib/context.ts";
+import type { Machine } from "./lib/machine.ts";
+import { floorMs } from "./lib/machine.ts";
+import { startReport, views } from "./lib/report.ts";
+import { runCases } from "./lib/runCases.ts";
+import { elementCheck } from "./lib/sample.ts";
+import { bench } from "./main.ts";
+
+type Line = Record<string, unknown>;
+
+async function run(...args: string[]): Promise<{ code: number; machine: Line; lines: Line[] }> {
+  const printed: Line[] = [];
+  const all = [...args, "--device", "cpu", "--json", "--budget", "0.01"];
+  const code = await bench(all, (text) => void printed.push(JSON.parse(text) as Line));
+  const [machine, ...lines] = printed;
+  return { code, machine: machine!, lines };
+}
+
+const timed = { median_ms: expect.any(Number), min_ms: expect.any(Number), max_ms: expect.any(Number), floor_ms: null };
+
+test("kernels: the machine, then a line a case", async () => {
+  const { code, machine, lines } = await run("kernels", "--filter", "[128, 128, 128]", "--machine", "this one");
+  expect(code).toBe(0);
+  expect(machine).toMatchObject({ machine: "this one", versions: { node: process.versions.node } });
+  expect(lines.map((l) => l.name)).toEqual(["matmul", "matmul A^T B", "matmul A B^T", "matmul A^T B^T"]);
+  const fields = {
+    shape: [128, 128, 128],
+    dtype: "f32",
+    kernel: expect.any(String),
+    gflops: expect.any(Number),
+    ...timed,
+  };
+  expect(lines[0]).toMatchObject(fields);
+});
+
+test("optim: an update and Newton-Schulz", async () => {
+  const { code, lines } = await run("optim", "--filter", "[64, 64]");
+  expect(code).toBe(0);
+  expect(lines.map((l) => l.name)).toEqual(["newton-schulz keller x5"]);
+  const { lines: updates } = await run("optim", "--filter", "adamw, small");
+  const costs = { dispatches: expect.any(Number), js_ms: expect.any(Number), buffers_created: expect.any(Number) };
+  expect(updates[0]).toMatchObject({ ...timed, ...costs, gbs: expect.any(Number) });
+});
+
+test("train: whole steps", async () => {
+  const { code, lines } = await run("train", "--models", "5K", "--optimizers", "muon,muonclip", "--steps", "1");
+  expect(code).toBe(0);
+  expect(lines[1]).toMatchObject({
+    name: "train 5K muonclip",
+    median_ms: expect.any(Number),
+    js_us_dispatch: expect.any(Number),
+    submits: expect.any(Number),
+    first_step_s: expect.any(Number),
+    clip_dispatches: expect.any(Number),
+  });
+});
+
+test("verify: proofs, and their count", async () => {
+  const { code, lines } = await run("verify", "--filter", "aligned border");
+  expect(code).toBe(0);
+  expect(lines.at(-1)).toMatchObject({ name: "in all", proven: 4, wrong: 0 });
+});
+
+test("a wrong result is a failure, and the next case goes on", async () => {
+  const printed: string[] = [];
+  const machine = { machine: "test", driver: "", device: "", date: "", versions: {}, commit: "" } satisfies Machine;
+  const report = startReport({ json: true, machine, view: views.kernels, print: (text) => void printed.push(text) });
+  const device = await connect({ device: "cpu" });
+  const context: Context = {
+    device,
+    connection: {},
+    precision: "f32",
+    small: true,
+    budget: 0.001,
+    wanted: () => true,
+    peaks: undefined,
+    report,
+  };
+  const sum = {
+    shape: [8],
+    inputs: () => [normal(key(1), [8])],
+    run: (...[x]: Tensor[]) => add(x!, 1),
+    bytes: 64,
+  };
+  await runCases(context, [
+    { ...sum, name: "wrong", check: elementCheck((x) => x! + 1.01) },
+    { ...sum, name: "right", check: elementCheck((x) => x! + 1) },
+  ]);
+  expect(report.failures).toBe(1);
+  expect(JSON.parse(printed[1]!)).toMatchObject({ name: "wrong", failed: expect.stringMatching(/relative error/) });
+  expect(JSON.parse(printed[2]!)).toMatchObject({ name: "right", ...timed });
+});
+
+test("the floor is the larger of arithmetic and memory", () => {
+  const peaks = { f32: 50, f16: 800, gigabytesPerSecond: 4000 };
+  expect(floorMs(peaks, "f32", 1e12, 1e9)).toBe(20);
+  expect(floorMs(peaks, "f16", 1e12, 8e9)).toBe(2);
+  expect(floorMs(undefined, "f32", 1, 1)).toBeNull();
+});
+
+test("the command line is checked", async () => {
+  await expect(bench(["sleep"])).rejects.toThrow(/must be kernels, optim/);
+  await expect(bench(["kernels", "--precision", "f8"])).rejects.toThrow(/--precision must be f32, f16, got f8/);
+  await expect(bench(["kernels", "--budget", "0"])).rejects.toThrow(/--budget must be a positive number/);
+});
