@@ -66,7 +66,15 @@ test("verify: proofs, and their count", async () => {
 
 test("a wrong result is a failure, and the next case goes on", async () => {
   const printed: string[] = [];
-  const machine = { machine: "test", driver: "", device: "", date: "", versions: {}, commit: "" } satisfies Machine;
+  const machine = {
+    suite: "kernels",
+    machine: "test",
+    driver: "",
+    device: "",
+    date: "",
+    versions: {},
+    commit: "",
+  } satisfies Machine;
   const report = startReport({ json: true, machine, view: views.kernels, print: (text) => void printed.push(text) });
   const device = await connect({ device: "cpu" });
   const context: Context = {

@@ -36,7 +36,7 @@ export async function bench(args: readonly string[], print?: (text: string) => v
   };
   // a replay runs on devices of its own, which compute nothing
   const device = await connect(suite === "replay" ? { device: "cpu" } : connection);
-  const machine = describeMachine(device, options.machine);
+  const machine = describeMachine(suite, device, options.machine);
   const report = startReport({
     json: options.json,
     machine,

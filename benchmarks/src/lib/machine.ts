@@ -14,6 +14,8 @@ export interface Peaks {
 
 /** The first line of a file of results. */
 export interface Machine {
+  /** The sub-command. */
+  readonly suite: string;
   readonly machine: string;
   readonly driver: string;
   readonly device: string;
@@ -22,10 +24,11 @@ export interface Machine {
   readonly commit: string;
 }
 
-/** Describes this machine and this run. @param name - the machine's name, if it does not say it itself */
-export function describeMachine(device: Device, name?: string): Machine {
+/** Describes a run of `suite` on this machine. @param name - the machine's name, if it does not say it itself */
+export function describeMachine(suite: string, device: Device, name?: string): Machine {
   const gpu = device.kind === "webgpu" && !device.software ? nvidia() : undefined;
   return {
+    suite,
     machine: name ?? gpu?.name ?? `${cpus()[0]?.model.trim() ?? "unknown CPU"}, ${cpus().length} threads`,
     driver: gpu?.driver ?? "",
     device: device.description,
