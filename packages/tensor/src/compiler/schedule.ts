@@ -9,7 +9,7 @@ import { invariant } from "../errors.ts";
 import { createNode, type Node, topologicalOrder } from "../node.ts";
 import { sizeOf } from "../shape.ts";
 import { constantIndex, divideIndex, type Index, indexKey, linearIndex, reshapeCoordinates } from "./affine.ts";
-import { affineView, chooseStored, isLeaf } from "./store.ts";
+import { affineView, chooseStored, isLeaf, viewBase } from "./store.ts";
 import { ValueBuilder, variables, visitValues } from "./values.ts";
 
 /** Knobs of the scheduler, for tests: every setting must give the same values. */
@@ -100,7 +100,7 @@ export function schedule(
   );
   const placed = placePieces(order, stored, new Set(outputs));
   const loads = (node: Node): boolean => stored.has(node) && !recomputed.has(node);
-  const drafts = makeDrafts(order, stored, loads, placed);
+  const drafts = makeDrafts(order, stored, loads, placed, limits.maxBindings);
   const writers = writersOf(drafts, placed);
   const merged = settings.merge
     ? mergeDrafts(drafts, writers, placed, new Set(outputs), heirs, limits, settings.spreadRows)
@@ -165,6 +165,7 @@ function makeDrafts(
   stored: ReadonlySet<Node>,
   loads: Schedule["loads"],
   placed: Schedule["placed"],
+  maxBindings: number,
 ): Draft[] {
   const drafts: Draft[] = [];
   const fusedDrafts = new Map<Node, Draft>();
@@ -209,6 +210,10 @@ function makeDrafts(
     switch (node.kind.kind) {
       case "concat": {
         const { axis } = node.kind;
+        if (inOneKernel(node, stored, placed) && sourcesOf(node, loads).size < maxBindings) {
+          loop(node, own.target, own.place);
+          break;
+        }
         let start = 0;
         for (const piece of node.inputs) {
           const offset = start;
@@ -243,6 +248,33 @@ function makeDrafts(
     }
   }
   return drafts;
+}
+
+// Pieces of a concat that one kernel writes: each of its threads chooses among them.
+const PIECE_LIMIT = 4;
+// Elements up to which a kernel more costs more than what choosing could.
+const SMALL_CONCAT = 1 << 14;
+
+/** Whether a concat is better written by one kernel: few pieces to copy or compute, which would not become one kernel by themselves. */
+function inOneKernel(concat: Node, stored: ReadonlySet<Node>, placed: Schedule["placed"]): boolean {
+  const pieces = concat.inputs;
+  if (pieces.length < 2 || pieces.length > PIECE_LIMIT || pieces.some((n) => placed.get(n)?.owner === concat))
+    return false;
+  if (sizeOf(concat.shape) <= SMALL_CONCAT) return true;
+  // pieces of one size that are computed may join by the merge rule
+  return (
+    pieces.some((n) => sizeOf(n.shape) !== sizeOf(pieces[0]!.shape)) || pieces.every((n) => stored.has(viewBase(n)))
+  );
+}
+
+/** Stored nodes that computing `node` reads. */
+function sourcesOf(node: Node, loads: Schedule["loads"]): Set<Node> {
+  const at = variables(node.shape);
+  const sources = new Set<Node>();
+  visitValues([new ValueBuilder(loads, at.length).root(node, at)], (v) => {
+    if (v.kind === "load") sources.add(v.source);
+  });
+  return sources;
 }
 
 /** The drafts that write each stored node; a concat is written by the drafts of all its pieces. */

@@ -27,6 +27,7 @@ const opValue = (op: ScalarOp, dtype: DType, ...args: NodeValue[]): NodeValue =>
   op,
   args,
 });
+const indexValue = (index: Index): NodeValue => ({ kind: "index", id: nextValue++, dtype: "i32", index });
 export const resultValue = (reduce: number, dtype: DType): NodeValue => ({
   kind: "result",
   id: nextValue++,
@@ -127,6 +128,23 @@ export class ValueBuilder {
         const value = this.read(input, inside, this.both(mask, condition));
         return condition ? opValue("select", node.dtype, condition, value, constantValue(0, node.dtype)) : value;
       }
+      case "concat": {
+        // each element comes from one piece; the others are not loaded
+        const c = at[k.axis]!;
+        let value: NodeValue | undefined;
+        let end = node.shape[k.axis]!;
+        for (const piece of [...node.inputs].reverse()) {
+          const start = end - piece.shape[k.axis]!;
+          const inside = at.map((a, i) => (i === k.axis ? addIndex(a, constantIndex(-start)) : a));
+          const mine = this.within(inside[k.axis]!, piece.shape[k.axis]!);
+          const own = this.read(piece, inside, this.both(mask, mine));
+          const before = opValue("lt", "bool", indexValue(c), constantValue(end, "i32"));
+          value = value ? opValue("select", node.dtype, before, own, value) : own;
+          end = start;
+        }
+        invariant(value, "a concat has pieces");
+        return value;
+      }
       case "gather": {
         const raw = this.read(node.inputs[1]!, at, mask);
         const index = raw.dtype === "i32" ? raw : opValue("toI32", "i32", raw);
@@ -181,7 +199,7 @@ export class ValueBuilder {
   }
 
   private within(c: Index, size: number): NodeValue {
-    const value: NodeValue = { kind: "index", id: nextValue++, dtype: "i32", index: c };
+    const value = indexValue(c);
     return opValue(
       "and",
       "bool",
