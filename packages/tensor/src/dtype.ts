@@ -27,3 +27,11 @@ export function arrayType(dtype: DType, precision: Precision) {
 export function hostBytes(dtype: DType, precision: Precision): number {
   return arrayType(dtype, precision).BYTES_PER_ELEMENT;
 }
+
+/** Bytes of one element in a device's memory: on a GPU four, of a bool too. */
+export function deviceBytes(
+  dtype: DType,
+  device: { readonly kind: "cpu" | "webgpu"; readonly precision: Precision },
+): number {
+  return device.kind === "webgpu" ? 4 : hostBytes(dtype, device.precision);
+}

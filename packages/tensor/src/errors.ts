@@ -20,8 +20,8 @@ export class ValueError extends McError {
   override name = "ValueError";
 }
 
-/** What went wrong with a device. */
-export type DeviceErrorCode = "not-found" | "out-of-memory" | "limit" | "lost" | "kernel" | "mismatch";
+/** What went wrong with a device; "unsupported": it lacks a feature that was asked for. */
+export type DeviceErrorCode = "not-found" | "out-of-memory" | "limit" | "lost" | "kernel" | "mismatch" | "unsupported";
 
 /** A device is missing, lost, out of memory, or asked for something over one of its limits; `code` says which. */
 export class DeviceError extends McError {

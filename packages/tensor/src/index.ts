@@ -132,7 +132,16 @@ export {
 export { type CompileOptions, compile } from "./run/compile.ts";
 export { type ConnectOptions, connect } from "./run/connect.ts";
 export { type Explanation, explain, type KernelExplanation } from "./run/explain.ts";
+export {
+  type KernelGroup,
+  type KernelProfile,
+  type Measured,
+  type Profile,
+  type ProfileOptions,
+  profile,
+} from "./run/profile.ts";
 export { realise, realiseEagerly } from "./run/realise.ts";
+export { measureRoofline, type Roofline } from "./run/roofline.ts";
 export { type MapTree, type Tree, treeFromPaths, treeLeaves, treeMap, treeMapWithPath, treePaths } from "./run/tree.ts";
 export {
   loadSafetensors,

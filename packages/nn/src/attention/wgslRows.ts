@@ -12,6 +12,7 @@ export function attentionRows(sizes: AttentionSizes, params: AttentionParams): W
   const sees = reach(tokens, params);
   const score = scoreCode(params);
   return {
+    variant: "rows",
     passes: [{ entry: "attention", workgroups: grid.workgroups }],
     wgsl: ([q, k, v, documents], [out, rowMax, rowLse]) => `
 ${score.module}
@@ -67,6 +68,7 @@ export function attentionBackwardRows(sizes: AttentionSizes, params: AttentionPa
   const sees = reach(tokens, params);
   const score = scoreCode(params);
   return {
+    variant: "rows",
     passes: [
       { entry: "attentionQueries", workgroups: queries.workgroups },
       { entry: "attentionKeys", workgroups: keys.workgroups },

@@ -16,6 +16,7 @@ export function attentionTiles(sizes: AttentionSizes, params: AttentionParams): 
   const tileRows = tileRowsFor(size + valueSize);
   const score = scoreCode(params);
   return {
+    variant: "tiles",
     passes: [{ entry: "attention", workgroups: [Math.ceil(tokens / rows), heads, batch] }],
     wgsl: ([q, k, v, documents], [out, rowMax, rowLse]) => {
       const own = vectors("q", q!, "i", "h");
@@ -70,6 +71,7 @@ export function attentionBackwardTiles(sizes: AttentionSizes, params: AttentionP
   const sees = reach(tokens, params);
   const score = scoreCode(params);
   return {
+    variant: "tiles",
     passes: [
       { entry: "attentionQueries", workgroups: [groups, heads, batch] },
       { entry: "attentionKeys", workgroups: [groups, keyHeads, batch] },

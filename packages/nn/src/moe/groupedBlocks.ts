@@ -13,6 +13,7 @@ export function groupedBlocks(problem: GroupedProblem): WebGpuFusedKernel {
   const blocks = problem.rowTiles(side) * across;
   const grid = rowGrid(blocks);
   return {
+    variant: "blocks",
     passes: [{ entry, workgroups: grid.workgroups }],
     wgsl: (inputs, [output]) => {
       const { place, a, b, c } = problem.text(inputs, output!, side);

@@ -32,6 +32,7 @@ export function groupedTiles(problem: GroupedProblem, tile = chooseTile(problem)
   const threadsAcross = tile.columns / tile.threadColumns;
   const threads = threadsAcross * (tile.rows / tile.threadRows);
   return {
+    variant: "tiles",
     passes: [{ entry, workgroups: [width, Math.ceil(tiles / width), 1] }],
     wgsl: (inputs, [output]) => {
       const text = problem.text(inputs, output!, tile.rows);

@@ -14,6 +14,7 @@ const put = (order: WgslOperand, place: WgslOperand): string => `
 export function sortThreads(size: number, numExperts: number): WebGpuFusedKernel {
   const grid = rowGrid(numExperts + 1);
   return {
+    variant: "threads",
     contiguous: true,
     passes: [{ entry: "sortByExpert", workgroups: grid.workgroups }],
     wgsl: ([experts], [offsets, order, place]) => `
@@ -42,6 +43,7 @@ const threads = 256;
 export function sortWorkgroups(size: number, numExperts: number): WebGpuFusedKernel {
   const run = Math.ceil(size / threads);
   return {
+    variant: "workgroups",
     contiguous: true,
     passes: [{ entry: "sortByExpert", workgroups: [numExperts + 1, 1, 1] }],
     wgsl: ([experts], [offsets, order, place]) => `

@@ -35,6 +35,10 @@ export interface Traits {
 /** One kernel of a plan with its buffers chosen: opaque to everyone but its device. */
 export interface Executable {
   readonly label: string;
+  /** Which kernel was chosen of those that could run: "loop wide", "reduce workgroup", "matmul tiled-large", "fused tiles". */
+  readonly variant: string;
+  /** Dispatches of one run: a product split along k has two. */
+  readonly dispatches: number;
   /** Source that runs: JavaScript or WGSL. */
   readonly code: string;
 }
@@ -43,6 +47,22 @@ export interface Executable {
 export interface Launch {
   readonly executable: Executable;
   readonly slots: readonly number[];
+}
+
+/** How to time launches. */
+export interface TimeOptions {
+  /** Each launch in a pass of its own, with a time of its own; else in as few passes as in a replay, with one time for all. */
+  readonly apart: boolean;
+  /** As for `execute`. */
+  readonly replay?: object;
+}
+
+/** How long launches took. */
+export interface LaunchTimes {
+  /** Milliseconds of each launch where they ran apart; else one number, from the first one's begin to the last one's end. */
+  readonly milliseconds: readonly number[];
+  /** Milliseconds from one tick of the clock to the next: shorter times cannot be told apart. */
+  readonly step: number;
 }
 
 /** A place to compute. Made by `connect`; everything but the public fields is between the runtime and the device. */
@@ -75,6 +95,13 @@ export interface Device {
   prepare(kernel: KernelSpec): Executable;
   /** @internal Runs launches in order on the given buffers. `replay` is the same object at every replay of a compiled plan: a place for cached bind groups. */
   execute(launches: readonly Launch[], buffers: readonly Storage[], replay?: object): void;
+  /**
+   * @internal Runs launches as `execute` does, and tells how long they took: `apart`, each on its own; else all together.
+   * @throws DeviceError "unsupported" where the device has no clock
+   */
+  time(launches: readonly Launch[], buffers: readonly Storage[], options: TimeOptions): Promise<LaunchTimes>;
+  /** @internal Queue submissions that a replay of so many dispatches takes. */
+  submitsOf(dispatches: number): number;
   /** @internal Resolves when everything submitted so far has run; rejects with a DeviceError. */
   settle(): Promise<void>;
 }

@@ -77,6 +77,7 @@ const candidate = (x: WgslOperand, base: string): string => `
 export function topKThreads({ rows, n, k }: TopKSizes): WebGpuFusedKernel {
   const { workgroups, width } = grid("topK", Math.ceil(rows / 64));
   return {
+    variant: "threads",
     contiguous: true,
     passes: [{ entry: "topK", workgroups }],
     wgsl: ([x], [places]) => `
@@ -105,6 +106,7 @@ export function topKWorkgroups({ rows, n, k }: TopKSizes): WebGpuFusedKernel {
   const { workgroups, width } = grid("topK", rows);
   const threads = n > 1024 ? 256 : 64;
   return {
+    variant: "workgroups",
     contiguous: true,
     passes: [{ entry: "topK", workgroups }],
     wgsl: ([x], [places]) => `

@@ -1,6 +1,7 @@
 // run/compile.ts: records a function once for each signature and replays its plan.
 import type { SchedulerSettings } from "../compiler/schedule.ts";
 import { ValueError } from "../errors.ts";
+import type { Tensor } from "../tensor.ts";
 import { type Call, readCall, readLike } from "./call.ts";
 import { materialise } from "./realise.ts";
 import { type Recording, record } from "./record.ts";
@@ -21,8 +22,11 @@ export interface CompileOptions {
 // Variants of one shape that differ only in numbers, before the lesson.
 const NUMBER_VARIANTS = 3;
 
-/** @internal A compiled function can be asked for the recording of a call. */
-export const recordingOf = new WeakMap<(...args: never[]) => unknown, (args: readonly unknown[]) => Recording>();
+/** @internal A compiled function can be asked for the recording of a call, and for the call's tensors, each once. */
+export const recordingOf = new WeakMap<
+  (...args: never[]) => unknown,
+  (args: readonly unknown[]) => { readonly recording: Recording; readonly tensors: readonly Tensor[] }
+>();
 
 /**
  * Records `fn` once for each signature (tree structure, shapes, dtypes, numbers) and replays the plan: no graph work, no new
@@ -64,16 +68,28 @@ export function compile<Args extends unknown[], R>(
     return recording;
   };
 
-  const compiled = (...args: Args): R => {
-    if (isRecording()) return fn(...args);
-    // the same signature as last time is seen from the structure alone
+  /** The same signature as last time is seen from the structure alone. */
+  const find = (args: readonly unknown[]): { recording: Recording; tensors: readonly Tensor[] } => {
     const tensors = latest && readLike(latest.pattern, args);
-    if (latest && tensors) return replay(latest, tensors) as R;
+    if (latest && tensors) return { recording: latest, tensors };
     const call = readCall(args, donate);
     materialise(call.tensors, "compile");
     latest = lookup(args, call);
-    return replay(latest, call.tensors) as R;
+    return { recording: latest, tensors: call.tensors };
   };
-  recordingOf.set(compiled as (...args: never[]) => unknown, (args) => lookup(args, readCall(args, donate)));
+
+  const compiled = (...args: Args): R => {
+    if (isRecording()) return fn(...args);
+    const start = performance.now();
+    const { recording, tensors } = find(args);
+    const again = recording.kept !== undefined;
+    const result = replay(recording, tensors) as R;
+    if (again) recording.javascriptMs = Math.min(recording.javascriptMs ?? Infinity, performance.now() - start);
+    return result;
+  };
+  recordingOf.set(compiled as (...args: never[]) => unknown, (args) => {
+    const call = readCall(args, donate);
+    return { recording: lookup(args, call), tensors: call.tensors };
+  });
   return compiled;
 }

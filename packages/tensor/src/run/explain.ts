@@ -1,13 +1,13 @@
 // run/explain.ts: shows the kernels behind a function or a lazy value.
-import type { KernelSpec, MatmulKernel } from "../compiler/kernel.ts";
+import { costOf } from "../compiler/cost.ts";
+import type { KernelSpec } from "../compiler/kernel.ts";
 import { leavesOf, makePlan, type Plan } from "../compiler/plan.ts";
-import { visitValues } from "../compiler/values.ts";
 import { connectedDevice } from "../device/current.ts";
-import { type DType, hostBytes, type Precision } from "../dtype.ts";
-import { scalarRow } from "../scalar.ts";
-import { sizeOf } from "../shape.ts";
+import type { Device } from "../device/device.ts";
+import { type DType, deviceBytes } from "../dtype.ts";
 import { Tensor } from "../tensor.ts";
 import { compile, recordingOf } from "./compile.ts";
+import type { Recording } from "./record.ts";
 import { treeLeaves } from "./tree.ts";
 
 /** One kernel of a plan. */
@@ -15,12 +15,23 @@ export interface KernelExplanation {
   /** Names of the ops it computes, joined by "+". */
   readonly label: string;
   readonly kind: "loop" | "matmul" | "fused";
-  /** Size of the space it runs over. */
+  /** Which kernel was chosen of those that could run: "loop wide", "reduce workgroup", "matmul tiled-large", "fused tiles". */
+  readonly variant: string;
+  /** Size of the space it runs over: points and reduced length, [batch, m, n, k] of a product, a fused op's first output. */
   readonly shape: readonly number[];
   readonly bindings: readonly { readonly dtype: DType; readonly size: number; readonly access: string }[];
-  /** Floating-point operations, counted from the kernel (transcendentals as one); of a fused op what it declares. */
+  /** Dispatches of one run: passes of the kernel; a product split along k has two. */
+  readonly dispatches: number;
+  /**
+   * Floating-point operations of one run: 2 m n k of a product, half of that where it is symmetric; of a loop its additions, multiplications, divisions, powers and
+   * transcendentals, each one, at every point, those that no reduced variable moves once a point; joins of a reduction too.
+   * Comparisons, minima, roundings and integers are not counted. Of a fused op what it declares.
+   */
   readonly flops: number;
-  /** Bytes moved if every buffer it binds were read or written once. */
+  /**
+   * Bytes that one run must move: each distinct element that it reads, once, and each that it writes, once; of a slice the
+   * slice. A look-up counts as many rows as it looks up, at most the table. Caches, scratch memory and repeated reads do not count.
+   */
   readonly bytes: number;
   /** WGSL or JavaScript that runs. */
   readonly code: string;
@@ -30,10 +41,18 @@ export interface KernelExplanation {
 
 /** What a plan does. */
 export interface Explanation {
+  /** The device's description. */
   readonly device: string;
+  /** In the order in which they run. */
   readonly kernels: readonly KernelExplanation[];
   /** Distinct kernels. */
   readonly pipelines: number;
+  /** Dispatches of one replay. */
+  readonly dispatches: number;
+  /** Queue submissions of one replay; 0 on the CPU. */
+  readonly submits: number;
+  /** Milliseconds that the shortest call of this compiled function took so far, from call to return; undefined before its first replay (the second call). On the CPU that includes the kernels. */
+  readonly javascriptMs: number | undefined;
   readonly flops: number;
   readonly bytes: number;
   /** Bytes of intermediates that stay with the plan. */
@@ -43,7 +62,7 @@ export interface Explanation {
 }
 
 /**
- * Lists the kernels of a function called with `args`, or of lazy tensors, without running them.
+ * Lists the kernels of a function called with `args`, or of lazy tensors, without running them. `profile` times them.
  *
  * @param target - a compiled or plain function, or a tree of tensors
  * @example console.log(String(explain((x: Tensor, w: Tensor) => gelu(add(mul(x, w), 1)), x, w)));
@@ -53,60 +72,61 @@ export function explain<Args extends unknown[]>(
   ...args: Args
 ): Explanation {
   if (typeof target === "function") {
-    const known =
-      recordingOf.get(target as (...a: never[]) => unknown) ??
-      recordingOf.get(compile(target as (...a: unknown[]) => unknown) as (...a: never[]) => unknown)!;
-    const { plan, device } = known(args);
-    return summarise(plan, device.description, device.precision);
+    const { recording } = recordedCall(target as (...args: unknown[]) => unknown, args);
+    return explainPlan(recording.plan, recording.device, recording.javascriptMs);
   }
   const nodes = treeLeaves<unknown>(target).flatMap((x) => (x instanceof Tensor ? [x.node] : []));
   const device = nodes[0]?.device ?? connectedDevice();
-  const plan = makePlan({ device, leaves: leavesOf(nodes), outputs: nodes });
-  return summarise(plan, device.description, device.precision);
+  return explainPlan(makePlan({ device, leaves: leavesOf(nodes), outputs: nodes }), device);
 }
 
-function summarise(plan: Plan, device: string, precision: Precision): Explanation {
-  const kernels = plan.kernels.map((spec, i): KernelExplanation => {
-    const { code } = plan.launches[i]!.executable;
-    const bindings = spec.bindings.map(({ dtype, size, access }) => ({ dtype, size, access }));
-    const bytes = bindings.reduce(
-      (s, b) => s + b.size * hostBytes(b.dtype, precision) * (b.access === "readwrite" ? 2 : 1),
-      0,
-    );
-    return {
-      label: spec.label,
-      kind: spec.kind,
-      shape: spaceOf(spec),
-      bindings,
-      flops: flopsOf(spec),
-      bytes,
-      code,
-      hash: fnv1a(code),
-    };
-  });
+/** @internal The recording of a compiled function's call; a plain function is compiled first. */
+export function recordedCall(
+  fn: (...args: unknown[]) => unknown,
+  args: readonly unknown[],
+): { readonly recording: Recording; readonly tensors: readonly Tensor[] } {
+  return (recordingOf.get(fn) ?? recordingOf.get(compile(fn))!)(args);
+}
+
+/** @internal */
+export function explainPlan(plan: Plan, device: Device, javascriptMs?: number): Explanation {
+  const kernels = plan.kernels.map((spec, i) => explainKernel(spec, plan.launches[i]!.executable, device));
   const total = (f: (k: KernelExplanation) => number): number => kernels.reduce((s, k) => s + f(k), 0);
-  const temporaryBytes = plan.slots.reduce(
-    (s, slot) => (slot.role === "temporary" ? s + slot.size * hostBytes(slot.dtype, precision) : s),
-    0,
-  );
+  const dispatches = total((k) => k.dispatches);
   const out = {
-    device,
+    device: device.description,
     kernels,
     pipelines: new Set(kernels.map((k) => k.hash)).size,
+    dispatches,
+    submits: device.submitsOf(dispatches),
+    javascriptMs,
     flops: total((k) => k.flops),
     bytes: total((k) => k.bytes),
-    temporaryBytes,
+    temporaryBytes: plan.slots.reduce(
+      (s, slot) => (slot.role === "temporary" ? s + slot.size * deviceBytes(slot.dtype, device) : s),
+      0,
+    ),
   };
+  return { ...out, toString: () => tableOf(out) };
+}
+
+function explainKernel(
+  spec: KernelSpec,
+  { code, variant, dispatches }: Plan["launches"][number]["executable"],
+  device: Device,
+): KernelExplanation {
+  const { flops, elements } = costOf(spec);
   return {
-    ...out,
-    toString: () =>
-      [
-        `${kernels.length} kernels (${out.pipelines} distinct) on ${device}: ${(out.flops / 1e6).toFixed(2)} MFLOP, ${(out.bytes / 1e6).toFixed(2)} MB, ${(temporaryBytes / 1e6).toFixed(2)} MB of intermediates`,
-        ...kernels.map(
-          (k, i) =>
-            `${String(i).padStart(4)}  ${k.kind.padEnd(6)} ${`[${k.shape.join(", ")}]`.padEnd(22)} ${String(k.bindings.length).padStart(2)} buffers  ${k.hash}  ${k.label}`,
-        ),
-      ].join("\n"),
+    label: spec.label,
+    kind: spec.kind,
+    variant,
+    shape: spaceOf(spec),
+    bindings: spec.bindings.map(({ dtype, size, access }) => ({ dtype, size, access })),
+    dispatches,
+    flops,
+    bytes: spec.bindings.reduce((s, { dtype }, i) => s + elements[i]! * deviceBytes(dtype, device), 0),
+    code,
+    hash: fnv1a(code),
   };
 }
 
@@ -115,24 +135,34 @@ function spaceOf(spec: KernelSpec): readonly number[] {
   return spec.kind === "matmul" ? [...spec.batch, spec.m, spec.n, spec.k] : spec.outputs[0]!.shape;
 }
 
-/** Multiplications and additions of one product; a symmetric one needs those on and above the diagonal. */
-const productFlops = ({ m, n, k, symmetric }: MatmulKernel): number => (symmetric ? n * (n + 1) * k : 2 * m * n * k);
-
-function flopsOf(spec: KernelSpec): number {
-  if (spec.kind === "fused") return spec.op.flops?.(spec.inputSpecs, spec.params) ?? 0;
-  const count = (values: Parameters<typeof visitValues>[0]): number => {
-    let n = 0;
-    visitValues(values, (v) => {
-      if (v.kind === "op" && v.dtype === "f32" && scalarRow(v.op).rounds !== false) n++;
-    });
-    return n;
-  };
-  if (spec.kind === "matmul")
-    return sizeOf(spec.batch) * (productFlops(spec) + spec.m * spec.n * count(spec.stores.map((s) => s.value)));
-  const points = sizeOf(spec.shape);
-  const inner = spec.reductions.reduce((s, r) => s + sizeOf(r.shape) * (count([r.value]) + 1), 0);
-  const beside = spec.spread ? sizeOf(spec.spread.shape) * count(spec.spread.stores.map((s) => s.value)) : 0;
-  return points * (inner + count(spec.stores.map((s) => s.value)) + beside);
+function tableOf({
+  device,
+  kernels,
+  pipelines,
+  dispatches,
+  submits,
+  javascriptMs,
+  ...totals
+}: Omit<Explanation, "toString">): string {
+  const { flops, bytes, temporaryBytes } = totals;
+  const mega = (x: number): string => (x / 1e6).toFixed(2);
+  const known = javascriptMs === undefined ? "" : `, JavaScript ${javascriptMs.toFixed(2)} ms`;
+  return [
+    `${kernels.length} kernels (${pipelines} distinct) on ${device}: ${mega(flops)} MFLOP, ${mega(bytes)} MB, ${mega(temporaryBytes)} MB of intermediates`,
+    `a replay: ${dispatches} dispatches, ${submits} submits${known}`,
+    ...kernels.map((k, i) =>
+      [
+        String(i).padStart(4),
+        k.variant.padEnd(18),
+        `[${k.shape.join(", ")}]`.padEnd(22),
+        `${mega(k.flops).padStart(9)} MFLOP`,
+        `${mega(k.bytes).padStart(8)} MB`,
+        `${String(k.bindings.length).padStart(2)} buffers`,
+        k.hash,
+        k.label,
+      ].join("  "),
+    ),
+  ].join("\n");
 }
 
 /** FNV-1a, 64 bits as two interleaved 32-bit halves; for comparing code, not for security. */

@@ -34,6 +34,8 @@ export interface Recording {
   readonly result: Template<ResultLeaf>;
   /** What stays with the plan from replay to replay; made at the first. */
   kept?: Kept;
+  /** Least time of a replay's call, milliseconds; undefined before the second run (the first makes buffers). */
+  javascriptMs?: number;
 }
 
 /** A leaf of the result: an output of the plan, or a plain value that the function returned. */

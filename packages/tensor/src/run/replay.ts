@@ -5,14 +5,14 @@ import { bufferNode, type Node } from "../node.ts";
 import { sizeOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import { storageOf } from "./realise.ts";
-import type { Recording } from "./record.ts";
+import type { Kept, Recording } from "./record.ts";
 import { build } from "./template.ts";
 
 /** The function's result for these argument tensors. */
 export function replay(recording: Recording, tensors: readonly Tensor[]): unknown {
   const { plan, device, leaves, donated, outputs, paths } = recording;
   const storages = tensors.map((t) => storageOf(t.node));
-  const kept = (recording.kept ??= { buffers: keptBuffers(recording), replay: {} });
+  const kept = keptOf(recording);
   const buffers = plan.slots.map((slot, i): Storage => {
     const mine = kept.buffers[i];
     if (slot.role !== "leaf") return mine ?? device.allocate(slot.dtype, slot.size);
@@ -58,6 +58,10 @@ export function replay(recording: Recording, tensors: readonly Tensor[]): unknow
 
 const wrap = (storage: Storage, { shape, dtype }: Pick<Node, "shape" | "dtype">): Tensor =>
   new Tensor(bufferNode(storage, shape, dtype));
+
+/** @internal What stays with the plan from its first run on. */
+export const keptOf = (recording: Recording): Kept =>
+  (recording.kept ??= { buffers: keptBuffers(recording), replay: {} });
 
 /** Temporaries stay with the plan; on devices that want it, so do copies of small undonated inputs and of outputs. */
 function keptBuffers({ plan, device, leaves }: Recording): (Storage | undefined)[] {

@@ -3,7 +3,16 @@
 import type { FusedKernel, FusedOperand, KernelSpec, LoopKernel, MatmulKernel } from "../../compiler/kernel.ts";
 import { arrayType, type DType, hostBytes, type Precision, type TypedArray } from "../../dtype.ts";
 import { DeviceError, invariant } from "../../errors.ts";
-import type { Device, DeviceMemory, DeviceStats, Executable, Launch, Traits } from "../device.ts";
+import type {
+  Device,
+  DeviceMemory,
+  DeviceStats,
+  Executable,
+  Launch,
+  LaunchTimes,
+  TimeOptions,
+  Traits,
+} from "../device.ts";
 import type { Storage } from "../storage.ts";
 import { emitJavaScript } from "./emit.ts";
 import type { CpuOperand } from "./fused.ts";
@@ -118,12 +127,25 @@ export class CpuDevice implements Device {
       if (!known)
         this.executables.set(
           key,
-          (known = { label: kernel.label, code: source, run: compileLoop(source, functionName(kernel)) }),
+          (known = {
+            label: kernel.label,
+            variant: kernel.reductions.length > 0 ? "reduce" : "loop",
+            dispatches: 1,
+            code: source,
+            run: compileLoop(source, functionName(kernel)),
+          }),
         );
       return known;
     }
-    const run = kernel.kind === "matmul" ? matmulKernel(kernel, this.precision) : this.fused(kernel);
-    return { label: kernel.label, code: describe(kernel), run } satisfies CpuExecutable as Executable;
+    const product = kernel.kind === "matmul";
+    const executable: CpuExecutable = {
+      label: kernel.label,
+      variant: product ? (this.precision === "f64" ? "matmul reference" : "matmul wasm") : "fused",
+      dispatches: 1,
+      code: describe(kernel),
+      run: product ? matmulKernel(kernel, this.precision) : this.fused(kernel),
+    };
+    return executable;
   }
 
   private fused(kernel: FusedKernel): CpuRun {
@@ -149,9 +171,31 @@ export class CpuDevice implements Device {
     this.dispatches += launches.length;
   }
 
+  async time(launches: readonly Launch[], buffers: readonly Storage[], { apart }: TimeOptions): Promise<LaunchTimes> {
+    const pieces = apart ? launches.map((launch) => [launch]) : [launches];
+    const milliseconds = pieces.map((piece) => {
+      const start = performance.now();
+      this.execute(piece, buffers);
+      return performance.now() - start;
+    });
+    return { milliseconds, step: clockStep() };
+  }
+
+  submitsOf(): number {
+    return 0; // kernels are called, nothing is submitted
+  }
+
   settle(): Promise<void> {
     return Promise.resolve();
   }
+}
+
+/** Milliseconds from one tick of `performance.now` to the next. */
+function clockStep(): number {
+  const start = performance.now();
+  let now = start;
+  while (now === start) now = performance.now();
+  return now - start;
 }
 
 /** What profilers call the kernel: its ops and the shape it walks. */

@@ -4,6 +4,9 @@
 /** Dispatches in one command buffer: the GPU starts on the first while the rest is encoded. */
 const dispatchesPerSubmit = 128;
 
+/** Submissions of so many dispatches that come together. */
+export const submitsOf = (dispatches: number): number => Math.max(1, Math.ceil(dispatches / dispatchesPerSubmit));
+
 /** An ordered queue over one GPUQueue, with a command encoder that is submitted late and in few pieces. */
 export class Commands {
   private readonly gpu: GPUDevice;
@@ -15,6 +18,8 @@ export class Commands {
   private encoded = 0;
   private flushQueued = false;
   private callbacks: (() => void)[] = [];
+  /** Where set, each pass is timed; with `apart` a pass holds one dispatch. */
+  timing: { readonly next: () => GPUComputePassTimestampWrites; readonly apart: boolean } | undefined;
   submits = 0;
 
   constructor(gpu: GPUDevice, failed: (error: unknown) => void) {
@@ -55,8 +60,9 @@ export class Commands {
   /** The compute pass to encode a dispatch into. */
   pass(): GPUComputePassEncoder {
     if (this.openPass && this.encoded >= dispatchesPerSubmit) this.flush();
+    if (this.timing?.apart) this.endPass();
     this.encoded++;
-    this.openPass ??= this.open().beginComputePass();
+    this.openPass ??= this.open().beginComputePass(this.timing && { timestampWrites: this.timing.next() });
     return this.openPass;
   }
 

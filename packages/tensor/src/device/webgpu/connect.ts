@@ -20,6 +20,11 @@ export interface WebGpuOptions {
   readonly variants?: Variants;
   /** Dawn features by name; Node only. */
   readonly toggles?: readonly string[];
+  /**
+   * "exact": the GPU's own clock for `profile`; Node only. Default "rounded": Dawn and browsers round timestamps to steps of about
+   * 0.1 ms against spying, too coarse for kernels. In Chrome chrome://flags/#enable-webgpu-developer-features does the same.
+   */
+  readonly timestamps?: "rounded" | "exact";
 }
 
 /**
@@ -51,11 +56,18 @@ export async function connectWebGpu(options: WebGpuOptions = {}): Promise<WebGpu
 async function findAdapter({
   powerPreference = "high-performance",
   toggles,
+  timestamps = "rounded",
   hardwareOnly,
 }: WebGpuOptions): Promise<GPUAdapter | null> {
   const host = browserGpu();
+  if (host && timestamps === "exact")
+    throw new DeviceError(
+      "unsupported",
+      'connect: a page cannot ask for timestamps "exact"; leave it out, and enable chrome://flags/#enable-webgpu-developer-features',
+    );
   if (host) return host.requestAdapter({ powerPreference });
   if (!isNode()) throw noBrowserAdapter();
   if (hardwareOnly && !(await mayHaveHardware())) return null;
-  return (await dawnGpu(toggles)).requestAdapter({ powerPreference });
+  const disable = timestamps === "exact" ? ["timestamp_quantization"] : [];
+  return (await dawnGpu({ enable: toggles, disable })).requestAdapter({ powerPreference });
 }

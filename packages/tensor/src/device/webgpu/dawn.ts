@@ -12,14 +12,23 @@ const instances = new Map<string, GPU>();
 /** True in Node (and in hosts that imitate it). */
 export const isNode = (): boolean => typeof process !== "undefined" && typeof process.versions?.node === "string";
 
+/** Features of Dawn to switch on and off, by name: "allow_unsafe_apis", "timestamp_quantization". */
+export interface DawnToggles {
+  readonly enable?: readonly string[];
+  readonly disable?: readonly string[];
+}
+
 /**
  * The `GPU` object of Dawn, one for each set of toggles.
  *
- * @param toggles - Dawn features by name, for example "allow_unsafe_apis"
  * @throws DeviceError("not-found") if the package is not installed or has no binary for this platform
  */
-export async function dawnGpu(toggles: readonly string[] = []): Promise<GPU> {
-  const key = toggles.join(",");
+export async function dawnGpu({ enable = [], disable = [] }: DawnToggles = {}): Promise<GPU> {
+  const options = [
+    ...(enable.length > 0 ? [`enable-dawn-features=${enable.join(",")}`] : []),
+    ...(disable.length > 0 ? [`disable-dawn-features=${disable.join(",")}`] : []),
+  ];
+  const key = options.join(" ");
   const known = instances.get(key);
   if (known) return known;
   let dawn: Dawn;
@@ -34,7 +43,7 @@ export async function dawnGpu(toggles: readonly string[] = []): Promise<GPU> {
     throw new DeviceError("not-found", `connect: WebGPU in Node needs the package "webgpu"; ${cure}`, { cause: error });
   }
   Object.assign(globalThis, dawn.globals);
-  const gpu = dawn.create(toggles.length > 0 ? [`enable-dawn-features=${key}`] : []);
+  const gpu = dawn.create(options);
   instances.set(key, gpu);
   return gpu;
 }

@@ -2,15 +2,25 @@
 import type { FusedKernel, KernelSpec } from "../../compiler/kernel.ts";
 import { arrayType, type DType, type TypedArray } from "../../dtype.ts";
 import { DeviceError } from "../../errors.ts";
-import type { Device, DeviceMemory, DeviceStats, Executable, Launch, Traits } from "../device.ts";
+import type {
+  Device,
+  DeviceMemory,
+  DeviceStats,
+  Executable,
+  Launch,
+  LaunchTimes,
+  TimeOptions,
+  Traits,
+} from "../device.ts";
 import type { Storage } from "../storage.ts";
 import { BindGroups, scratchParts } from "./bindGroups.ts";
-import { Commands } from "./commands.ts";
+import { Commands, submitsOf } from "./commands.ts";
 import { emitWgsl } from "./emitWgsl.ts";
 import { BufferPool, type GpuMemory } from "./memory.ts";
 import { type GpuExecutable, PipelineCache } from "./pipelines.ts";
 import type { Target, Variants } from "./program.ts";
 import { ReadbackRing } from "./readback.ts";
+import { launchTimes, noTimestamps, Stopwatch } from "./stopwatch.ts";
 
 /** Equal on every WebGPU host, whatever its limits: plans and so bits must not depend on the adapter. */
 const traits: Traits = { kind: "webgpu", maxBindings: 8, matmulEpilogue: true, ownsEdges: true };
@@ -179,14 +189,43 @@ export class WebGpuDevice implements Device {
   execute(launches: readonly Launch[], buffers: readonly Storage[], replay?: object): void {
     if (this.lost) throw this.lost;
     const memories = buffers.map(memoryOf);
-    const compiling: Promise<void>[] = [];
-    for (const { executable } of launches) {
-      const { ready } = executable as GpuExecutable;
-      if (ready) compiling.push(ready);
-    }
-    this.commands.order(compiling.length > 0 ? Promise.all(compiling) : undefined, () =>
-      this.encode(launches, memories, replay),
-    );
+    this.commands.order(compiled(launches), () => this.encode(launches, memories, replay));
+  }
+
+  time(launches: readonly Launch[], buffers: readonly Storage[], { apart, replay }: TimeOptions): Promise<LaunchTimes> {
+    if (!this.gpu.features.has("timestamp-query")) throw noTimestamps(this.description);
+    if (this.lost) throw this.lost;
+    const memories = buffers.map(memoryOf);
+    const stamps = new Promise<ArrayBuffer>((resolve, reject) => {
+      this.commands.order(compiled(launches), () => {
+        const stopwatch = new Stopwatch(this.gpu);
+        this.commands.flush();
+        this.commands.timing = { next: () => stopwatch.next(), apart };
+        try {
+          this.encode(launches, memories, replay);
+        } catch (error) {
+          reject(error);
+          return;
+        } finally {
+          this.commands.timing = undefined;
+          this.commands.flush();
+        }
+        const { bytes } = stopwatch;
+        if (this.lost || bytes === 0) {
+          resolve(new ArrayBuffer(0));
+          return;
+        }
+        const buffer = this.readback.take(bytes);
+        stopwatch.submit(buffer);
+        this.readback.read(buffer, bytes).then(resolve, reject);
+      });
+    });
+    const dispatches = launches.map(({ executable }) => executable.dispatches);
+    return this.checked(stamps).then((bytes) => launchTimes(new BigUint64Array(bytes), dispatches, apart));
+  }
+
+  submitsOf(dispatches: number): number {
+    return submitsOf(dispatches);
   }
 
   settle(): Promise<void> {
@@ -287,6 +326,16 @@ export class WebGpuDevice implements Device {
     if (error) throw error;
     return result;
   }
+}
+
+/** Resolves when every pipeline of the launches is compiled; undefined where all are. */
+function compiled(launches: readonly Launch[]): Promise<unknown> | undefined {
+  const waiting: Promise<void>[] = [];
+  for (const { executable } of launches) {
+    const { ready } = executable as GpuExecutable;
+    if (ready) waiting.push(ready);
+  }
+  return waiting.length > 0 ? Promise.all(waiting) : undefined;
 }
 
 /** WebGPU cannot bind zero bytes: an empty tensor has a few. */

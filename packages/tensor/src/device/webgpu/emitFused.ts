@@ -23,6 +23,7 @@ export function emitFused(kernel: FusedKernel, chosen: WebGpuFusedKernel | undef
   const functions = chosen.wgsl(kernel.inputs.map(operand), kernel.outputs.map(operand), names);
   return {
     label,
+    variant: chosen.variant ? `fused ${chosen.variant}` : "fused",
     code: moduleCode(bindingCode(bindings) + scratchCode, functions),
     passes: chosen.passes.filter((p) => p.workgroups.every((n) => n > 0)),
     access: [...accessOf(bindings), ...scratch.map(() => "write" as const)],

@@ -25,7 +25,7 @@ export function emitLoop(kernel: LoopKernel, target: Target): Program {
   const points = sizeOf(shape);
   const access = accessOf(bindings);
   if (points === 0 || stores.length + (spread?.stores.length ?? 0) === 0)
-    return { label, code: "", passes: [], access, scratch: [] };
+    return { label, variant: "nothing", code: "", passes: [], access, scratch: [] };
 
   const wide = chooseWide(kernel, target);
   if (wide) return emitWide(kernel, wide, target);
@@ -68,6 +68,7 @@ ${indent(body.close())}
 `;
   return {
     label,
+    variant: reductions.length === 0 ? "loop" : lanes.lanes === 1 ? "reduce thread" : "reduce workgroup",
     code: moduleCode(bindingCode(bindings) + sharedCode, main),
     passes: [{ entry: "main", workgroups }],
     access,

@@ -43,8 +43,12 @@ export function chooseMatmul({ batch, m, n, k }: MatmulKernel, { software, varia
 
 /** A matrix product as a program. */
 export function emitMatmul(kernel: MatmulKernel, target: Target): Program {
-  const { variant, slices } = chooseMatmul(kernel, target);
+  const choice = chooseMatmul(kernel, target);
   if (kernel.m === 0 || kernel.n === 0 || sizeOf(kernel.batch) === 0) return emitLoop(matmulAsLoop(kernel), target);
+  return { ...emitChosen(kernel, choice, target), variant: `matmul ${choice.variant}` };
+}
+
+function emitChosen(kernel: MatmulKernel, { variant, slices }: MatmulChoice, target: Target): Omit<Program, "variant"> {
   switch (variant) {
     case "naive":
       return emitLoop(matmulAsLoop(kernel), { ...target, variants: { reduce: "thread" } });

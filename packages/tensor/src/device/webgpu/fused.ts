@@ -15,6 +15,8 @@ export interface WgslOperand {
  * entry points are named by `passes`. Helpers `mc_max`, `mc_min`, `mc_isNaN`, `mc_erf`, `mc_tanh`, `mc_pow`, `mc_infinity()`, `mc_nan()` may be used.
  */
 export interface WebGpuFusedKernel {
+  /** Name of this kernel among the op's own, for `explain`: "tiles", "rows". */
+  readonly variant?: string;
   readonly contiguous?: boolean;
   /** Scratch buffers of this many f32 elements each, bound after the outputs as `scratch0`, ... */
   readonly scratch?: readonly number[];

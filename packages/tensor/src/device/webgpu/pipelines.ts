@@ -38,7 +38,7 @@ export class PipelineCache {
   }
 
   get(program: Program): GpuExecutable {
-    const key = `${program.passes.map((p) => `${p.entry}:${p.workgroups.join("x")}`).join(" ")}|${program.access.join("")}|${program.scratch.join(",")}|${program.code}`;
+    const key = `${program.variant}|${program.passes.map((p) => `${p.entry}:${p.workgroups.join("x")}`).join(" ")}|${program.access.join("")}|${program.scratch.join(",")}|${program.code}`;
     const known = this.executables.get(key);
     if (known) return known;
     const executable = this.compile(program);
@@ -67,7 +67,7 @@ export class PipelineCache {
   }
 
   private compile(program: Program): GpuExecutable {
-    const { label, code } = program;
+    const { label, variant, code } = program;
     const gpu = this.gpu;
     const limit = gpu.limits.maxStorageBuffersPerShaderStage;
     if (program.access.length > limit) {
@@ -78,6 +78,8 @@ export class PipelineCache {
     }
     const executable: GpuExecutable = {
       label,
+      variant,
+      dispatches: program.passes.length,
       code,
       program,
       layout: this.layout(program.access),

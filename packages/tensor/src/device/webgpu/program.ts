@@ -13,6 +13,8 @@ export interface Pass {
 /** WGSL and how to run it. No passes: there is nothing to do. */
 export interface Program {
   readonly label: string;
+  /** Which kernel this is of those that could run: "loop wide", "reduce workgroup", "matmul tiled-large", "fused tiles". */
+  readonly variant: string;
   readonly code: string;
   readonly passes: readonly Pass[];
   /** Access of binding i; scratch buffers follow the kernel's own. */

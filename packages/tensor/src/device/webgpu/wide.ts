@@ -182,6 +182,7 @@ ${body
 `;
   return {
     label,
+    variant: "loop wide",
     code: moduleCode(bindingCode(bindings, vec4), main),
     passes: [{ entry: "main", workgroups }],
     access: accessOf(bindings),

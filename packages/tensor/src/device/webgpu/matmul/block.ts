@@ -11,7 +11,7 @@ const threads = 32;
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
 /** A product with `rows` x `columns` elements a thread; `columns` is a multiple of four. */
-export function emitBlockMatmul(kernel: MatmulKernel, rows: number, columns: number): Program {
+export function emitBlockMatmul(kernel: MatmulKernel, rows: number, columns: number): Omit<Program, "variant"> {
   const { label, batch, m, n, k, bindings } = kernel;
   const { a, b, vec4: loads } = sidesOf(kernel);
   const across = Math.ceil(n / columns);

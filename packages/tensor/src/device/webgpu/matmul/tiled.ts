@@ -61,7 +61,7 @@ function stage(side: Side, size: number, perThread: number, place: string, depth
  * A tiled product. With `slices` over one, k is cut into that many parts, whose partial products go to scratch memory; a
  * second pass adds them in order and finishes.
  */
-export function emitTiledMatmul(kernel: MatmulKernel, tile: Tile, slices = 1): Program {
+export function emitTiledMatmul(kernel: MatmulKernel, tile: Tile, slices = 1): Omit<Program, "variant"> {
   const { label, batch, m, n, k, bindings } = kernel;
   const { rows, columns, depth, threadRows, threadColumns } = tile;
   const nx = columns / threadColumns;
