@@ -1,48 +1,31 @@
-// Timestamps: asked for, missing, and in more passes than a query set holds.
+// Timestamps: missing, and more than a query set holds.
 import { expect, test } from "vitest";
+import { leavesOf, makePlan } from "../compiler/plan.ts";
+import { dawnGpu } from "../device/webgpu/dawn.ts";
 import { DeviceError } from "../errors.ts";
-import { connect, matmul, mul, ones, profile, realise, tensor } from "../index.ts";
-
-const roofline = { gflops: 10, gbs: 5 };
+import { connect, mul, profile, type Tensor, tensor } from "../index.ts";
+import { storageOf } from "./realise.ts";
 
 test("a GPU without timestamps says what to do, and stays usable", async () => {
-  const adapter = await (globalThis.navigator?.gpu ?? (await dawn())).requestAdapter();
+  const adapter = await (globalThis.navigator?.gpu ?? (await dawnGpu())).requestAdapter();
   const device = await connect({ gpu: await adapter!.requestDevice(), device: "webgpu", setDefault: false });
   const x = tensor([1, 2], { device });
-  const refused = profile((a: typeof x) => mul(a, 2), [x], { roofline });
+  const refused = profile((a: Tensor) => mul(a, 2), [x], { roofline: { gflops: 10, gbs: 5 } });
   await expect(refused).rejects.toThrow(/"timestamp-query".*requiredFeatures/);
-  await expect(refused).rejects.toMatchObject({ code: "unsupported" });
   await expect(refused).rejects.toBeInstanceOf(DeviceError);
+  await expect(refused).rejects.toMatchObject({ code: "unsupported" });
   expect([...(await mul(x, 3).data())]).toEqual([3, 6]);
 });
 
-async function dawn(): Promise<GPU> {
-  const { dawnGpu } = await import("../device/webgpu/dawn.ts");
-  return dawnGpu();
-}
-
-test("variants and dispatches are those that run: a product split along k has two", async () => {
-  const device = await connect({
-    device: "webgpu",
-    setDefault: false,
-    variants: { matmul: "tiled-split", elementWise: "wide", reduce: "workgroup" },
-  });
-  const [a, b] = await realise([ones([8, 64], { device }), ones([64, 8], { device })]);
-  const p = await profile(matmul, [a!, b!], { runs: 1, roofline });
-  expect(p.kernels.map(({ variant, dispatches }) => ({ variant, dispatches }))).toEqual([
-    { variant: "matmul tiled-split", dispatches: 2 },
-  ]);
-  expect(p.dispatches).toBe(2);
-  const q = await profile((x: typeof a) => mul(x!, 2), [a!], { runs: 1, roofline });
-  expect(q.kernels[0]!.variant).toBe("loop wide");
-});
-
-test("a plan of more dispatches than a query set holds is timed whole", async () => {
+test("more launches than a query set has places for are all timed", async () => {
   const device = await connect({ device: "webgpu", setDefault: false });
-  const x = await realise(ones([4, 4], { device }));
-  const chain = (y: typeof x): typeof x => Array.from({ length: 2100 }).reduce((z: typeof x) => matmul(z, y), y);
-  const p = await profile(chain, [x], { runs: 1, roofline });
-  expect(p.kernels.length).toBe(2100);
-  expect(p.kernels.at(-1)!.medianMs).toBeGreaterThanOrEqual(0);
-  expect(p.submits).toBe(Math.ceil(2100 / 128));
+  const x = tensor([1, 2], { device });
+  const y = mul(x, 2).node;
+  const plan = makePlan({ device, leaves: leavesOf([y]), outputs: [y] });
+  const buffers = [storageOf(x.node), device.allocate("f32", 2)];
+  const launches = Array.from({ length: 2100 }, () => plan.launches[0]!);
+  const { milliseconds } = await device.time(launches, buffers, { apart: true });
+  expect(milliseconds.length).toBe(2100);
+  expect(milliseconds.every((ms) => ms >= 0)).toBe(true);
+  expect([...(await device.download(buffers[1]!))]).toEqual([2, 4]);
 });

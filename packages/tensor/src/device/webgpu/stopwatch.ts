@@ -60,7 +60,8 @@ export function launchTimes(stamps: BigUint64Array, dispatches: readonly number[
   const ticks = Array.from(stamps, (t) => Number(t - origin));
   // a clock may be set back between passes: a time is never negative
   const between = (begin: number, end: number): number => Math.max(0, (ticks[end] ?? 0) - (ticks[begin] ?? 0)) / 1e6;
-  const step = ticks.reduce((divisor, t) => greatestDivisor(divisor, Math.abs(t)), 0) / 1e6;
+  // what every timestamp is a multiple of: the clock's tick, or what a host that rounds has rounded to
+  const step = Number(stamps.reduce(greatestDivisor, 0n)) / 1e6;
   if (!apart) return { milliseconds: [between(0, ticks.length - 1)], step };
   let at = 0;
   const milliseconds = dispatches.map((passes) => {
@@ -71,8 +72,8 @@ export function launchTimes(stamps: BigUint64Array, dispatches: readonly number[
   return { milliseconds, step };
 }
 
-function greatestDivisor(a: number, b: number): number {
-  return b === 0 ? a : greatestDivisor(b, a % b);
+function greatestDivisor(a: bigint, b: bigint): bigint {
+  return b === 0n ? a : greatestDivisor(b, a % b);
 }
 
 /** Why a GPU cannot time kernels, and what helps. */
