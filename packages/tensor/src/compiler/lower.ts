@@ -9,6 +9,10 @@ import { Tensor } from "../tensor.ts";
 // all its cores and rounding grows with the square root of the length.
 const STAGE_LENGTH = 16384;
 const STAGE_ROWS = 64;
+// On a GPU so is a sum down columns of more than this many elements, where there are fewer columns than keep its threads busy:
+// neighbouring threads read neighbouring columns, so that few threads can share a column.
+const STAGE_COLUMN_LENGTH = 2048;
+const STAGE_COLUMNS = 8192;
 
 /** Rewrites the graph below `roots`; returns the rewritten roots. Shapes, values and leaves stay. */
 export function lower(roots: readonly Node[], device: Device): Node[] {
@@ -88,7 +92,7 @@ export function lower(roots: readonly Node[], device: Device): Node[] {
         return intern(withInputs(node, inputs));
       case "reduce":
         return k.reduce === "sum"
-          ? intern(stagedSum(withInputs(node, inputs), k.axes))
+          ? intern(stagedSum(withInputs(node, inputs), k.axes, device))
           : intern(withInputs(node, inputs));
       case "fused": {
         const kernel =
@@ -172,10 +176,15 @@ function joinPads(node: Node, inputs: readonly Node[], isOurs: (node: Node) => b
 }
 
 /** sum over n = sum over (rows of a near-square split of n), where n is long and few sums run side by side. */
-function stagedSum(node: Node, axes: readonly number[]): Node {
+function stagedSum(node: Node, axes: readonly number[], device: Device): Node {
   const input = node.inputs[0]!;
   const length = axes.reduce((p, a) => p * input.shape[a]!, 1);
-  if (length < STAGE_LENGTH || sizeOf(node.shape) >= STAGE_ROWS) return node;
+  const sums = sizeOf(node.shape);
+  const downColumns = device.kind === "webgpu" && !axes.includes(input.shape.length - 1);
+  const staged =
+    (length >= STAGE_LENGTH && sums < STAGE_ROWS) ||
+    (downColumns && length >= STAGE_COLUMN_LENGTH && sums < STAGE_COLUMNS);
+  if (!staged) return node;
   const last = axes[axes.length - 1]!;
   const size = input.shape[last]!;
   let chunk = 0;
