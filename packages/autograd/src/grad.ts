@@ -1,5 +1,5 @@
 // grad.ts: gradients of scalar functions over trees of parameters.
-import { DTypeError, ones, ShapeError, Tensor, treeLeaves, treeMap, ValueError } from "@mc/tensor";
+import { DTypeError, div, mul, ones, ShapeError, Tensor, treeLeaves, treeMap, ValueError } from "@mc/tensor";
 import { withVariables, zeroGradient } from "@mc/tensor/graph";
 import { walkBack } from "./walk.ts";
 
@@ -15,6 +15,12 @@ export interface GradOptions<HasAux extends boolean = boolean> {
   readonly hasAux?: HasAux;
   /** Which argument to differentiate by; default 0. */
   readonly argument?: number;
+  /**
+   * What the loss is multiplied by on the way back, and the gradients divided by at the end, both in f32. It lifts gradients
+   * over 6e-8, where f16 ends, when products run in f16. A power of two changes nothing else; with anything but a power of
+   * two, gradients are rounded twice more. A number, or an f32 scalar such as `dynamicLossScale` of `@mc/optim` keeps. Default 1.
+   */
+  readonly lossScale?: number | Tensor;
 }
 
 /** Result of `valueAndGrad`. */
@@ -30,7 +36,8 @@ export interface ValueAndGrad<P, A> {
  * A function that gives the value and the gradient of `f` by a tree of parameters.
  *
  * @param f - returns an f32 scalar, or `{ value, aux }` with `hasAux`
- * @throws ValueError if f returns no tensor, ShapeError or DTypeError if that is no f32 scalar
+ * @throws ValueError if f returns no tensor or the loss scale is no positive number, ShapeError or DTypeError if the value or the
+ *   scale is no f32 scalar
  * @example
  * const { value, grads } = valueAndGrad((w: { a: Tensor }) => sum(mul(w.a, w.a)))({ a: tensor([1, 2]) });
  * await grads.a.toArray(); // [2, 4]
@@ -45,8 +52,9 @@ export function valueAndGrad<Args extends readonly unknown[]>(
 ): (...args: Args) => ValueAndGrad<Args[0], undefined>;
 export function valueAndGrad<Args extends readonly unknown[], A>(
   f: (...args: Args) => Tensor | WithAux<A>,
-  { hasAux = false, argument = 0 }: GradOptions = {},
+  { hasAux = false, argument = 0, lossScale = 1 }: GradOptions = {},
 ): (...args: Args) => ValueAndGrad<Args[0], A | undefined> {
+  checkScale(lossScale);
   return (...args) => {
     const tree = args[argument];
     const leaves = [...new Set(treeLeaves<unknown>(tree).filter((x) => x instanceof Tensor))];
@@ -63,7 +71,9 @@ export function valueAndGrad<Args extends readonly unknown[], A>(
       const value = hasAux ? (result as WithAux<A>).value : (result as Tensor);
       const aux = hasAux ? (result as WithAux<A>).aux : undefined;
       checkScalar(value, hasAux);
-      const bars = walkBack([value], variables, [ones([], { device: value.device })]);
+      const one = ones(value.shape, { device: value.device });
+      const scaled = walkBack([value], variables, [lossScale === 1 ? one : mul(one, lossScale)]);
+      const bars = lossScale === 1 ? scaled : scaled.map((bar) => bar && unscaled(bar, lossScale));
       const grads = treeMap<unknown, unknown, unknown>((x) => {
         if (!(x instanceof Tensor)) return x;
         const i = leaves.indexOf(x);
@@ -72,6 +82,18 @@ export function valueAndGrad<Args extends readonly unknown[], A>(
       return { value, grads, aux };
     });
   };
+}
+
+const unscaled = (bar: Tensor, scale: number | Tensor): Tensor =>
+  typeof scale === "number" ? mul(bar, 1 / scale) : div(bar, scale);
+
+function checkScale(scale: number | Tensor): void {
+  if (typeof scale === "number") {
+    if (!(scale > 0 && Number.isFinite(scale)))
+      throw new ValueError(`grad: lossScale must be a positive number, got ${scale}`);
+  } else if (scale.ndim !== 0 || scale.dtype !== "f32") {
+    throw new ShapeError(`grad: lossScale must be an f32 scalar, got ${scale.dtype} [${scale.shape.join(", ")}]`);
+  }
 }
 
 function checkScalar(value: unknown, hasAux: boolean): void {

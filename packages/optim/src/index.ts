@@ -20,6 +20,12 @@ export { type TraceOptions, trace } from "./trace.ts";
 // composition
 
 export { chain } from "./chain.ts";
+export {
+  type DynamicLossScaleOptions,
+  dynamicLossScale,
+  type LossScaleInfo,
+  lossScaleOf,
+} from "./dynamicLossScale.ts";
 export { optimizer, transformGradients } from "./optimizer.ts";
 export { type Group, partition } from "./partition.ts";
 export * from "./roles.ts";

@@ -4,6 +4,12 @@ import type { KernelSpec } from "../compiler/kernel.ts";
 import type { DType, Precision, TypedArray } from "../dtype.ts";
 import type { Storage } from "./storage.ts";
 
+/**
+ * In which precision matrices are multiplied: "f32", or "f16" on matrix units (tensor cores): operands rounded to f16, products
+ * added up in f32. Tensors are f32 either way.
+ */
+export type MatmulPrecision = "f32" | "f16";
+
 /** Bytes on a device. `liveBytes`: tensors and compiled plans; `pooledBytes`: kept for reuse; `peakBytes`: most in use so far. */
 export interface DeviceMemory {
   readonly liveBytes: number;
@@ -69,6 +75,8 @@ export interface LaunchTimes {
 export interface Device {
   readonly kind: "cpu" | "webgpu";
   readonly precision: Precision;
+  /** What `matmul` does with its operands, as chosen by `connect`. */
+  readonly matmulPrecision: MatmulPrecision;
   /** For people: "cpu (JavaScript and WebAssembly SIMD, f32)", "webgpu (nvidia ...)". */
   readonly description: string;
   /** True where a GPU is emulated on the CPU (SwiftShader, lavapipe). */

@@ -3,7 +3,7 @@ import { CpuDevice } from "../device/cpu/device.ts";
 import { initWasm } from "../device/cpu/wasm/index.ts";
 import { setDefaultDevice } from "../device/current.ts";
 import type { Device } from "../device/device.ts";
-import { connectWebGpu, type WebGpuOptions } from "../device/webgpu/index.ts";
+import { connectWebGpu, noSuchPrecision, preferences, type WebGpuOptions } from "../device/webgpu/index.ts";
 import type { Precision } from "../dtype.ts";
 import { DeviceError, ValueError } from "../errors.ts";
 
@@ -22,7 +22,7 @@ export interface ConnectOptions extends WebGpuOptions {
  * WebGPU, in Node through Dawn, the npm package `webgpu`), else the CPU. Asking for "webgpu" where there is none throws;
  * software adapters count then.
  *
- * @throws DeviceError "not-found" if there is no such device, ValueError for options that do not fit together
+ * @throws DeviceError "not-found" if there is no such device, "unsupported" if it lacks a wanted feature, ValueError for options that do not fit together
  * @example
  * const device = await connect();
  * console.log(device.kind, device.description);
@@ -53,6 +53,7 @@ async function open(
         throw error;
     }
   }
+  if (!preferences(webgpu.matmulPrecision).includes("f32")) throw noSuchPrecision("it is the CPU");
   await initWasm();
   return new CpuDevice(precision);
 }

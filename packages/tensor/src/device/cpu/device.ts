@@ -33,6 +33,7 @@ const traits: Traits = { kind: "cpu", maxBindings: 16, matmulEpilogue: false, ow
 export class CpuDevice implements Device {
   readonly kind = "cpu";
   readonly software = false;
+  readonly matmulPrecision = "f32";
   readonly traits = traits;
   readonly precision: Precision;
   readonly description: string;

@@ -2,7 +2,7 @@
 import { DeviceError } from "../../errors.ts";
 
 /** Features that kernels can use where they exist. */
-const wantedFeatures = ["shader-f16", "subgroups", "timestamp-query"] as const;
+const wantedFeatures = ["shader-f16", "subgroups", "timestamp-query"];
 
 /** The default limits are small; these are raised to what the adapter has. */
 const wantedLimits = [
@@ -28,11 +28,13 @@ export function describeAdapter(info: GPUAdapterInfo): string {
   return detail ? `${name}, ${detail}` : name;
 }
 
-/** A device with the adapter's limits and the features that kernels know. */
-export async function openAdapter(adapter: GPUAdapter): Promise<GPUDevice> {
+/** A device with the adapter's limits and the features that kernels know, and `more` features where they exist. */
+export async function openAdapter(adapter: GPUAdapter, more: readonly string[] = []): Promise<GPUDevice> {
   const requiredLimits: Record<string, number> = {};
   for (const name of wantedLimits) requiredLimits[name] = adapter.limits[name];
-  const requiredFeatures = wantedFeatures.filter((name) => adapter.features.has(name));
+  const requiredFeatures = [...new Set([...wantedFeatures, ...more])].filter((name) =>
+    adapter.features.has(name),
+  ) as GPUFeatureName[];
   try {
     return await adapter.requestDevice({ requiredLimits, requiredFeatures });
   } catch (error) {

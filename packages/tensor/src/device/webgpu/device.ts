@@ -9,6 +9,7 @@ import type {
   Executable,
   Launch,
   LaunchTimes,
+  MatmulPrecision,
   TimeOptions,
   Traits,
 } from "../device.ts";
@@ -16,6 +17,7 @@ import type { Storage } from "../storage.ts";
 import { BindGroups, scratchParts } from "./bindGroups.ts";
 import { Commands, submitsOf } from "./commands.ts";
 import { emitWgsl } from "./emitWgsl.ts";
+import type { MatrixUnit } from "./matmul/matrixUnit.ts";
 import { BufferPool, type GpuMemory } from "./memory.ts";
 import { type GpuExecutable, PipelineCache } from "./pipelines.ts";
 import type { Target, Variants } from "./program.ts";
@@ -39,6 +41,8 @@ export interface WebGpuDeviceOptions {
   readonly description: string;
   readonly software: boolean;
   readonly variants?: Variants;
+  /** Where products run in f16; default: they run in f32. */
+  readonly matrixUnit?: MatrixUnit | undefined;
 }
 
 /** A device that computes with WGSL kernels. Made by `connectWebGpu`. */
@@ -46,6 +50,7 @@ export class WebGpuDevice implements Device {
   readonly kind = "webgpu";
   readonly precision = "f32";
   readonly traits = traits;
+  readonly matmulPrecision: MatmulPrecision;
   readonly description: string;
   readonly software: boolean;
   /** The WebGPU device behind it: share it with code that draws, for example. */
@@ -69,11 +74,12 @@ export class WebGpuDevice implements Device {
   private scratch: GpuMemory | undefined;
   private dispatches = 0;
 
-  constructor({ gpu, description, software, variants = {} }: WebGpuDeviceOptions) {
+  constructor({ gpu, description, software, variants = {}, matrixUnit }: WebGpuDeviceOptions) {
     this.gpu = gpu;
     this.description = description;
     this.software = software;
-    this.target = { software, variants };
+    this.matmulPrecision = matrixUnit ? "f16" : "f32";
+    this.target = { software, variants, ...(matrixUnit && { matrixUnit }) };
     this.commands = new Commands(gpu, (error) => this.report(error));
     this.pool = new BufferPool({
       gpu,

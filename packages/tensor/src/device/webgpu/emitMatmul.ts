@@ -4,6 +4,8 @@ import { sizeOf } from "../../shape.ts";
 import { emitLoop } from "./emitLoop.ts";
 import { matmulAsLoop } from "./matmul/asLoop.ts";
 import { emitBlockMatmul } from "./matmul/block.ts";
+import { emitTensorMatmul, planText, type TensorPlan } from "./matmul/tensorCore.ts";
+import { chooseTensorPlan } from "./matmul/tensorTiles.ts";
 import { emitTiledMatmul, type Tile } from "./matmul/tiled.ts";
 import type { MatmulVariant, Program, Target } from "./program.ts";
 
@@ -19,17 +21,23 @@ const busy = 128;
 
 /** How a product is computed: a variant, and in how many slices of k. */
 export interface MatmulChoice {
-  readonly variant: MatmulVariant;
+  readonly variant: MatmulVariant | "tensor";
   readonly slices: number;
+  /** Of the variant "tensor". */
+  readonly tensor?: TensorPlan;
 }
 
 /** Chooses by class of device and shape alone, because the choice decides the order of additions. */
-export function chooseMatmul({ batch, m, n, k }: MatmulKernel, { software, variants }: Target): MatmulChoice {
+export function chooseMatmul(kernel: MatmulKernel, { software, variants, matrixUnit }: Target): MatmulChoice {
+  const { batch, m, n, k } = kernel;
   const entries = sizeOf(batch);
   const tileCount = ({ rows, columns }: Tile): number => Math.ceil(m / rows) * Math.ceil(n / columns) * entries;
   const slicesFor = (tile: Tile): number =>
     Math.max(1, Math.min(Math.ceil((2 * busy) / tileCount(tile)), Math.floor(k / 128), 32));
   if (k === 0) return { variant: "naive", slices: 1 };
+  const tensor =
+    matrixUnit && kernel.precision === "default" ? (variants.tensor ?? chooseTensorPlan(kernel)) : undefined;
+  if (tensor) return { variant: "tensor", slices: tensor.slices, tensor };
   if (variants.matmul === "tiled-split")
     return { variant: "tiled-split", slices: Math.max(2, Math.min(4, Math.floor(k / 16))) };
   if (variants.matmul) return { variant: variants.matmul, slices: 1 };
@@ -45,11 +53,18 @@ export function chooseMatmul({ batch, m, n, k }: MatmulKernel, { software, varia
 export function emitMatmul(kernel: MatmulKernel, target: Target): Program {
   const choice = chooseMatmul(kernel, target);
   if (kernel.m === 0 || kernel.n === 0 || sizeOf(kernel.batch) === 0) return emitLoop(matmulAsLoop(kernel), target);
-  return { ...emitChosen(kernel, choice, target), variant: `matmul ${choice.variant}` };
+  const name = choice.tensor ? `tensor ${planText(choice.tensor)}` : choice.variant;
+  return { ...emitChosen(kernel, choice, target), variant: `matmul ${name}` };
 }
 
-function emitChosen(kernel: MatmulKernel, { variant, slices }: MatmulChoice, target: Target): Omit<Program, "variant"> {
+function emitChosen(
+  kernel: MatmulKernel,
+  { variant, slices, tensor }: MatmulChoice,
+  target: Target,
+): Omit<Program, "variant"> {
   switch (variant) {
+    case "tensor":
+      return emitTensorMatmul(kernel, target.matrixUnit!, tensor!);
     case "naive":
       return emitLoop(matmulAsLoop(kernel), { ...target, variants: { reduce: "thread" } });
     case "vector":

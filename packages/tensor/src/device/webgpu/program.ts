@@ -3,6 +3,8 @@
 import type { Binding } from "../../compiler/kernel.ts";
 import { DeviceError } from "../../errors.ts";
 import { helperCode, storageType } from "./helpers.ts";
+import type { MatrixUnit } from "./matmul/matrixUnit.ts";
+import type { TensorPlan } from "./matmul/tensorCore.ts";
 
 /** One dispatch of an entry point. */
 export interface Pass {
@@ -30,6 +32,8 @@ export interface Program {
 export interface Target {
   /** A CPU that emulates a GPU: no barriers, few long threads. */
   readonly software: boolean;
+  /** Where products run in f16; undefined: they run in f32. */
+  readonly matrixUnit?: MatrixUnit;
   readonly variants: Variants;
 }
 
@@ -38,11 +42,16 @@ export interface Variants {
   readonly matmul?: MatmulVariant;
   readonly reduce?: ReduceVariant;
   readonly elementWise?: ElementWiseVariant;
+  /** Products run on a matrix unit played by plain loops, on any device. */
+  readonly matrixUnit?: "emulated";
+  /** How every product on a matrix unit runs. */
+  readonly tensor?: TensorPlan;
 }
 
 /**
  * "naive": a thread an element; "block": 4x4 elements a thread, no barriers; "tiled": workgroup memory, several sizes of
  * tile; "tiled-split": the same with the inner dimension cut in slices; "vector": a reduction for matrix-vector shapes.
+ * Products in f16 are not among them: those run on a matrix unit, as `Variants.tensor` says.
  */
 export type MatmulVariant = "naive" | "vector" | "block" | "tiled" | "tiled-large" | "tiled-small" | "tiled-split";
 

@@ -137,16 +137,13 @@ ${lines.map((line) => `  ${line}\n`).join("")}}
       scratch: [],
     };
   }
-  const elements = batches * m * n;
-  const adding = grid(label, Math.ceil(elements / addThreads));
-  const scratch = `@group(0) @binding(${bindings.length}) var<storage, read_write> partial: array<f32>;\n`;
-  const add = addCode(kernel, sides.vec4, slices, adding.width, adding.workgroups[1]);
+  const add = addPass(kernel, sides.vec4, slices, bindings.length);
   return {
     label,
-    code: moduleCode(bindingCode(bindings, finish.vec4) + scratch + shared, functions + add),
-    passes: [...passes, { entry: "add", workgroups: adding.workgroups }],
+    code: moduleCode(bindingCode(bindings, finish.vec4) + add.declaration + shared, functions + add.code),
+    passes: [...passes, add.pass],
     access: [...accessOf(bindings), "write"],
-    scratch: [slices * elements],
+    scratch: [add.elements],
   };
 }
 
@@ -262,24 +259,33 @@ function finishLines(a: Staged, b: Staged, threads: number): string[] {
 
 const addThreads = 64;
 
-/** The second pass: the sum over slices, then the kernel's stores. */
-function addCode(
-  kernel: MatmulKernel,
-  vec4: ReadonlySet<number>,
-  slices: number,
-  width: number,
-  height: number,
-): string {
-  const { batch, m, n } = kernel;
+/** A second pass over partial products, and their scratch memory. */
+export interface AddPass {
+  readonly declaration: string;
+  readonly code: string;
+  readonly pass: Pass;
+  /** f32 elements of the scratch buffer `partial`. */
+  readonly elements: number;
+}
+
+/** The second pass: the sum over slices in order, then the kernel's stores. `binding`: number of the scratch buffer. */
+export function addPass(kernel: MatmulKernel, vec4: ReadonlySet<number>, slices: number, binding: number): AddPass {
+  const { label, batch, m, n } = kernel;
   const elements = sizeOf(batch) * m * n;
-  return `${storesFunction("done", kernel, vec4, true)}
+  const { workgroups, width } = grid(label, Math.ceil(elements / addThreads));
+  return {
+    declaration: `@group(0) @binding(${binding}) var<storage, read_write> partial: array<f32>;\n`,
+    code: `${storesFunction("done", kernel, vec4, true)}
 @compute @workgroup_size(${addThreads})
 fn add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let at = (${workgroupNumber("workgroup", width, height)}) * ${addThreads}u + local;
+  let at = (${workgroupNumber("workgroup", width, workgroups[1])}) * ${addThreads}u + local;
   if (at >= ${elements}u) { return; }
   var value = 0.0f;
   for (var slice = 0u; slice < ${slices}u; slice++) { value += partial[slice * ${elements}u + at]; }
   done(at / ${m * n}u, at / ${n}u % ${m}u, at % ${n}u, value);
 }
-`;
+`,
+    pass: { entry: "add", workgroups },
+    elements: slices * elements,
+  };
 }

@@ -1,0 +1,165 @@
+// device/webgpu/matmul/tensorStage.ts: the tiles of one side of a product on a matrix unit: where they lie in workgroup
+// memory, and how a workgroup brings the next one there.
+//
+// Robust access costs nothing in the loop over k: a tile is cut into one panel for each row (or column) of subgroups, so that
+// every matrix lies at a constant place in an array of constant length, and every index into a panel is made of +, *, / and %
+// on the invocation's number, whose bounds the compiler works out (Tint's integer range analysis) and need not check.
+import { halves, type MatrixMemory } from "./matrixUnit.ts";
+import type { Side } from "./operand.ts";
+
+/** Steps along k: in all, and in one slice. All slices have as many; what lies past k is zero. */
+export interface Steps {
+  readonly total: number;
+  readonly each: number;
+}
+
+/** One side's tiles: `size` rows of A or columns of B by `depth` of k. */
+export interface Staged {
+  readonly side: Side;
+  readonly size: number;
+  readonly depth: number;
+  /** Tiles along the side, and the text of a tile's number among them. */
+  readonly tiles: number;
+  readonly place: string;
+  /** Parts that different subgroups read, and rows (or columns) in each. */
+  readonly panels: number;
+  readonly perPanel: number;
+  /** Groups of eight in a line of a tile, and in all of it. A line is an outer index (along k) or a k (along outer). */
+  readonly width: number;
+  readonly items: number;
+  readonly memory: MatrixMemory;
+  /** Whether a pass before has rounded the tiles; else they are rounded on the way in. */
+  readonly packed: boolean;
+  /** Whether a thread's share of a tile is written out. Loads that may be misaligned are long, so those are a loop. */
+  readonly unrolled: boolean;
+  /** Whether tiles reach over the matrix. */
+  readonly outerEdge: boolean;
+  readonly kEdge: boolean;
+}
+
+export function stagedSide(
+  side: Side,
+  size: number,
+  panels: number,
+  depth: number,
+  steps: Steps,
+  packed: boolean,
+  unrolls: boolean,
+): Staged {
+  const alongK = side.along === "k";
+  const perPanel = size / panels;
+  return {
+    side,
+    size,
+    depth,
+    tiles: Math.ceil(side.outer / size),
+    place: side.name === "A" ? "tileRow" : "tileColumn",
+    panels,
+    perPanel,
+    width: (alongK ? depth : size) / halves,
+    items: (size * depth) / halves,
+    memory: {
+      name: `tile${side.name}`,
+      index: `panel${side.name}`,
+      // one vec4 of padding: eight lines that are read at once begin in different memory banks
+      pitch: (alongK ? depth : perPanel) / halves + 1,
+      line: alongK === (side.name === "A") ? "row" : "column",
+    },
+    packed,
+    unrolled: unrolls && (packed || side.aligned),
+    outerEdge: side.outer % size !== 0,
+    kEdge: steps.total * depth > side.k,
+  };
+}
+
+/** Declaration of the tile in workgroup memory. */
+export const tileDeclaration = ({ side, memory, panels, perPanel, depth }: Staged): string =>
+  `var<workgroup> ${memory.name}: array<array<vec4<u32>, ${memory.pitch * (side.along === "k" ? perPanel : depth)}>, ${panels}>;\n`;
+
+/** Where matrix `i` along the side and `q` along k begins in a panel; `outer` and `k` are the sides of a matrix. */
+export const matrixOffset = ({ side, memory }: Staged, outer: number, k: number, i: number, q: number): number =>
+  side.along === "k" ? i * outer * memory.pitch + (q * k) / halves : q * k * memory.pitch + (i * outer) / halves;
+
+/** Groups of eight that a thread moves for each tile. */
+const shareOf = ({ items }: Staged, threads: number): number => Math.ceil(items / threads);
+
+const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+
+/** Registers for this thread's share of the next tile: a vec4<u32> of packed f16, or two vec4<f32>, for each group. */
+export function declareNext(s: Staged, threads: number): string {
+  const count = shareOf(s, threads);
+  const name = `next${s.side.name}`;
+  const parts = s.packed ? ["u32"] : ["f32", "f32"];
+  if (!s.unrolled) return parts.map((type, p) => `var ${name}_${p}: array<vec4<${type}>, ${count}>;`).join(" ");
+  return range(count)
+    .flatMap((i) => parts.map((type, p) => `var ${name}${i}_${p}: vec4<${type}>;`))
+    .join(" ");
+}
+
+/** One statement for each group of this thread's share; `next` names its registers. */
+function eachShare(s: Staged, threads: number, statement: (item: string, next: readonly string[]) => string): string[] {
+  const count = shareOf(s, threads);
+  const name = `next${s.side.name}`;
+  const parts = s.packed ? [0] : [0, 1];
+  const guarded = (item: string, text: string): string =>
+    s.items % threads === 0 ? text : `if (${item} < ${s.items}u) { ${text} }`;
+  if (!s.unrolled) {
+    const item = `(local + i * ${threads}u)`;
+    const text = statement(
+      item,
+      parts.map((p) => `${name}_${p}[i]`),
+    );
+    return [`for (var i = 0u; i < ${count}u; i++) { ${guarded(item, text)} }`];
+  }
+  return range(count).map((i) => {
+    const item = `(local + ${i * threads}u)`;
+    return guarded(
+      item,
+      statement(
+        item,
+        parts.map((p) => `${name}${i}_${p}`),
+      ),
+    );
+  });
+}
+
+/** Loads this thread's share of tile `step` into registers. */
+export const fetchLines = (s: Staged, threads: number, step: string): string[] =>
+  eachShare(s, threads, (item, next) => {
+    if (s.packed) return `${next[0]} = packed[base${s.side.name} + ${step} * ${s.items}u + ${item}];`;
+    const [low, high] = loadEight(s, item, step);
+    return `${next[0]} = ${low}; ${next[1]} = ${high};`;
+  });
+
+/** Moves the registers into the tile, rounded. */
+export const stageLines = (s: Staged, threads: number): string[] =>
+  eachShare(s, threads, (item, next) => {
+    const { side, memory, width, perPanel } = s;
+    const groups = perPanel / halves;
+    const [panel, at] =
+      side.along === "k"
+        ? [
+            `${item} / ${width * perPanel}u`,
+            `${item} / ${width}u % ${perPanel}u * ${memory.pitch}u + ${item} % ${width}u`,
+          ]
+        : [
+            `${item} % ${width}u / ${groups}u`,
+            `${item} / ${width}u * ${memory.pitch}u + ${item} % ${width}u % ${groups}u`,
+          ];
+    return `${memory.name}[${panel}][${at}] = ${s.packed ? next[0] : rounded(next[0]!, next[1]!)};`;
+  });
+
+/** Texts of the two vec4<f32> of group `item` of the tile at step `step`. */
+export function loadEight({ side, size, width, depth, place }: Staged, item: string, step: string): [string, string] {
+  const line = `${item} / ${width}u`;
+  const load = (more: string): string => {
+    const inLine = `${item} % ${width}u * ${halves}u${more}`;
+    const [outer, k] = side.along === "k" ? [line, inLine] : [inLine, line];
+    return `load${side.name}(base${side.name}, ${place} * ${size}u + ${outer}, ${step} * ${depth}u + ${k})`;
+  };
+  return [load(""), load(" + 4u")];
+}
+
+/** Text of a vec4<u32>: eight f32 rounded to f16, to the nearest and ties to even. */
+export const rounded = (low: string, high: string): string =>
+  `vec4<u32>(pack2x16float(${low}.xy), pack2x16float(${low}.zw), pack2x16float(${high}.xy), pack2x16float(${high}.zw))`;
