@@ -93,7 +93,8 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: "node_modules" },
-    exclude: { path: "(^|/)(dist|node_modules)/" },
+    // the peers have packages of their own, installed on demand
+    exclude: { path: "(^|/)(dist|node_modules)/|^benchmarks/peers/" },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: "tsconfig.json" },
     enhancedResolveOptions: {

@@ -8,6 +8,8 @@ import { startReport, views } from "./lib/report.ts";
 import { runCases } from "./lib/runCases.ts";
 import { elementCheck } from "./lib/sample.ts";
 import { bench } from "./main.ts";
+import { readOptions } from "./options.ts";
+import { runPeers } from "./peers.ts";
 
 type Line = Record<string, unknown>;
 
@@ -17,6 +19,33 @@ async function run(...args: string[]): Promise<{ code: number; machine: Line; li
   const code = await bench(all, (text) => void printed.push(JSON.parse(text) as Line));
   const [machine, ...lines] = printed;
   return { code, machine: machine!, lines };
+}
+
+/** A context on the CPU, and the lines that it prints. */
+async function contextOf(): Promise<{ context: Context; printed: string[] }> {
+  const printed: string[] = [];
+  const machine: Machine = {
+    suite: "kernels",
+    machine: "test",
+    driver: "",
+    device: "",
+    date: "",
+    versions: {},
+    commit: "",
+  };
+  const report = startReport({ json: true, machine, view: views.kernels, print: (text) => void printed.push(text) });
+  const device = await connect({ device: "cpu" });
+  const context: Context = {
+    device,
+    connection: {},
+    precision: "f32",
+    small: true,
+    budget: 0.001,
+    wanted: () => true,
+    peaks: undefined,
+    report,
+  };
+  return { context, printed };
 }
 
 const timed = { median_ms: expect.any(Number), min_ms: expect.any(Number), max_ms: expect.any(Number), floor_ms: null };
@@ -64,29 +93,32 @@ test("verify: proofs, and their count", async () => {
   expect(lines.at(-1)).toMatchObject({ name: "in all", proven: 4, wrong: 0 });
 });
 
+test("peers: lines are passed on, and one that cannot run is named with the reason", async () => {
+  const { context, printed } = await contextOf();
+  const options = readOptions(["kernels", "--filter", "none"])!;
+  const say = (text: string): [string, string, string, string] => [process.execPath, "-e", text, "--"];
+  await runPeers(context, options, [
+    {
+      name: "A",
+      command: say(
+        `console.log("hello"); console.log('{"framework":"A","name":"matmul","median_ms":1,"failed":"no"}')`,
+      ),
+    },
+    { name: "B", command: say(`console.log('{"framework":"B","missing":"no such package"}')`) },
+    { name: "C", command: say(`console.error("out of memory"); process.exit(3)`) },
+    { name: "D", command: ["a-program-that-nobody-has"] },
+  ]);
+  expect(printed.slice(1).map((text) => JSON.parse(text) as Line)).toEqual([
+    { framework: "A", name: "matmul", median_ms: 1, failed: "no" },
+    { framework: "B", missing: "no such package" },
+    { framework: "C", missing: "it ended with 3: out of memory" },
+    { framework: "D", missing: "a-program-that-nobody-has is not installed" },
+  ]);
+  expect(context.report.failures).toBe(0);
+});
+
 test("a wrong result is a failure, and the next case goes on", async () => {
-  const printed: string[] = [];
-  const machine = {
-    suite: "kernels",
-    machine: "test",
-    driver: "",
-    device: "",
-    date: "",
-    versions: {},
-    commit: "",
-  } satisfies Machine;
-  const report = startReport({ json: true, machine, view: views.kernels, print: (text) => void printed.push(text) });
-  const device = await connect({ device: "cpu" });
-  const context: Context = {
-    device,
-    connection: {},
-    precision: "f32",
-    small: true,
-    budget: 0.001,
-    wanted: () => true,
-    peaks: undefined,
-    report,
-  };
+  const { context, printed } = await contextOf();
   const sum = {
     shape: [8],
     inputs: () => [normal(key(1), [8])],
@@ -97,7 +129,7 @@ test("a wrong result is a failure, and the next case goes on", async () => {
     { ...sum, name: "wrong", check: elementCheck((x) => x! + 1.01) },
     { ...sum, name: "right", check: elementCheck((x) => x! + 1) },
   ]);
-  expect(report.failures).toBe(1);
+  expect(context.report.failures).toBe(1);
   expect(JSON.parse(printed[1]!)).toMatchObject({ name: "wrong", failed: expect.stringMatching(/relative error/) });
   expect(JSON.parse(printed[2]!)).toMatchObject({ name: "right", ...timed });
 });

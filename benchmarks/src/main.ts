@@ -1,7 +1,7 @@
 // main.ts: `npm run bench -- kernels|optim|train|verify|moe|replay`: checks, times and prints; exit code 1 if a result is wrong.
-import { type ConnectOptions, connect } from "@mc/tensor";
+import type { ConnectOptions } from "@mc/tensor";
 import { kernelCases } from "./kernels/kernels.ts";
-import type { Context } from "./lib/context.ts";
+import { type Context, withFreshDevice } from "./lib/context.ts";
 import { describeMachine, peaksOf } from "./lib/machine.ts";
 import { startReport, views } from "./lib/report.ts";
 import { runCases } from "./lib/runCases.ts";
@@ -35,27 +35,25 @@ export async function bench(args: readonly string[], print?: (text: string) => v
     ...(toggles.length > 0 && { toggles }),
   };
   // a replay runs on devices of its own, which compute nothing
-  const device = await connect(suite === "replay" ? { device: "cpu" } : connection);
-  const machine = describeMachine(suite, device, options.machine);
-  const report = startReport({
-    json: options.json,
-    machine,
-    view: views[suite],
-    peers: options.peers,
-    ...(print && { print }),
+  const context = await withFreshDevice(suite === "replay" ? { device: "cpu" } : connection, async (device) => {
+    const machine = describeMachine(suite, device, options.machine);
+    const { json, peers } = options;
+    const report = startReport({ json, machine, view: views[suite], peers, ...(print && { print }) });
+    const context: Context = {
+      device,
+      // as it turned out: a device that was found once is asked for by its kind
+      connection: { ...connection, device: device.kind },
+      precision,
+      small: device.kind === "cpu" || device.software,
+      budget: options.budget,
+      wanted: (name) => name.includes(options.filter),
+      peaks: peaksOf(machine),
+      report,
+    };
+    await commands[suite](context, options);
+    return context;
   });
-  const context: Context = {
-    device,
-    // as it turned out: a device that was found once is asked for by its kind
-    connection: { ...connection, device: device.kind },
-    precision,
-    small: device.kind === "cpu" || device.software,
-    budget: options.budget,
-    wanted: (name) => name.includes(options.filter),
-    peaks: peaksOf(machine),
-    report,
-  };
-  await commands[suite](context, options);
-  if (options.peers) await runPeers(context, suite);
-  return report.failures > 0 ? 1 : 0;
+  // our device is given back by now: the peers have the machine to themselves
+  if (options.peers) await runPeers(context, options);
+  return context.report.failures > 0 ? 1 : 0;
 }
