@@ -13,6 +13,7 @@ import {
   takeAlongAxis,
   ValueError,
 } from "@mc/tensor";
+import { maxLogitsOf } from "./attention/attention.ts";
 import { type AttentionCache, cacheLengthOf } from "./attention/cache.ts";
 import { type LatentAttentionParams, latentAttention } from "./attention/latentAttention.ts";
 import type { AttentionLayout } from "./attention/layout.ts";
@@ -195,18 +196,18 @@ export function transformer(config: TransformerConfig): Transformer {
     let x = embed(params, inputIds, info.positions, positions.maxPositions);
     if (key && rate > 0) x = dropout(foldIn(key, numLayers), x, rate);
     const hidden: Tensor[] = [];
-    const maxLogits: Tensor[] = [];
+    const rowMax: Tensor[] = [];
     const routing: Routing[] = [];
     params.layers.forEach((layerParams, i) => {
       hidden.push(x);
       const result = layers[i]!.apply(layerParams, x, { ...info, key: key && rate > 0 ? foldIn(key, i) : undefined });
       x = result.output;
-      maxLogits.push(result.maxLogit);
+      rowMax.push(result.rowMax);
       if (result.routing) routing.push(result.routing);
     });
     x = norm.apply(params.norm, x);
     hidden.push(x);
-    return { logits: toLogits(params, x), maxLogits, routing, ...(wantsHidden && { hidden }) };
+    return { logits: toLogits(params, x), maxLogits: maxLogitsOf(rowMax), routing, ...(wantsHidden && { hidden }) };
   };
 
   const prefill: Transformer["prefill"] = (params, inputIds, lengths, cacheLength) => {
@@ -275,7 +276,7 @@ export function transformer(config: TransformerConfig): Transformer {
 }
 
 interface LayerResult extends FeedForwardResult {
-  readonly maxLogit: Tensor;
+  readonly rowMax: Tensor;
 }
 
 interface FeedForwardResult {

@@ -1,5 +1,5 @@
 // blocks.ts: which matrices there are inside the parameters, and which of them go together.
-import { concat, mT, mul, reshape, ShapeError, sliceAxis, type Tensor, treePaths, ValueError } from "@mc/tensor";
+import { concat, mul, reshape, ShapeError, sliceAxis, type Tensor, treePaths, ValueError } from "@mc/tensor";
 import type { Flat } from "./paths.ts";
 import type { Block, Roles } from "./roles.ts";
 import type { Params } from "./types.ts";
@@ -64,54 +64,51 @@ export function batchesOf(op: string, params: Params, roles: Roles = {}): Readon
 
 const isTall = ({ rows, cols }: BlockRun): boolean => rows > cols;
 
-/** The matrices of a run, [stack * count, rows, cols], or turned over where the batch lies the other way. */
-function take(x: Tensor, run: BlockRun, tall: boolean): Tensor {
-  const { stack, out, cols, start, rows, count } = run;
+/** The matrices of a run, [stack * count, rows, cols]. */
+function take(x: Tensor, { stack, out, cols, start, rows, count }: BlockRun): Tensor {
   const part = sliceAxis(reshape(x, [stack, out, cols]), 1, start, start + count * rows);
-  const matrices = reshape(part, [stack * count, rows, cols]);
-  return isTall(run) === tall ? matrices : mT(matrices);
+  return reshape(part, [stack * count, rows, cols]);
 }
 
-/** `take` backwards: the rows of a run, [stack, count * rows, cols]. */
-function give(matrices: Tensor, run: BlockRun, tall: boolean): Tensor {
-  return reshape(isTall(run) === tall ? matrices : mT(matrices), [run.stack, run.count * run.rows, run.cols]);
-}
-
-/** Whether more of the matrices are tall than not: the fewer ones are turned over, which takes a copy. */
-function mostlyTall(runs: readonly BlockRun[]): boolean {
-  const count = (some: readonly BlockRun[]): number => some.reduce((n, run) => n + run.stack * run.count, 0);
-  return 2 * count(runs.filter(isTall)) > count(runs);
+/** Rows of a parameter [..., out, cols], from `start` on: [stack, rows, cols]. */
+interface Piece {
+  readonly start: number;
+  readonly rows: Tensor;
 }
 
 /**
- * Applies a function of a batch of matrices to every block, calling it once for each pair of sides, and multiplies each
- * result by the scale of its block.
+ * Applies a function of batches of matrices to every block, calling it once for each pair of sides, and multiplies each result
+ * by the scale of its block.
  *
- * @param fn [batch, rows, cols] -> the same shape
- * @param scale by the block's rows and columns as they lie in the parameter
+ * @param fn the wide (or square) and the tall matrices of one pair of sides, where there are any, each [batch, rows, cols] ->
+ * the same shapes
+ * @param scale by the block's rows and columns
  */
 export function mapBlocks(
   params: Params,
   batches: ReadonlyMap<string, readonly BlockRun[]>,
-  fn: (batch: Tensor) => Tensor,
+  fn: (groups: readonly Tensor[]) => readonly Tensor[],
   scale: (rows: number, cols: number) => number,
 ): Flat {
   const leaves = new Map(treePaths(params));
-  const pieces = new Map<string, { start: number; rows: Tensor }[]>();
+  const pieces = new Map<string, Piece[]>();
   for (const runs of batches.values()) {
-    const tall = mostlyTall(runs);
-    const result = fn(concat(runs.map((run) => take(leaves.get(run.path) as Tensor, run, tall))));
-    let at = 0;
-    for (const run of runs) {
-      const size = run.stack * run.count;
-      const rows = mul(give(sliceAxis(result, 0, at, at + size), run, tall), scale(run.rows, run.cols));
-      const list = pieces.get(run.path);
-      if (list) list.push({ start: run.start, rows });
-      else pieces.set(run.path, [{ start: run.start, rows }]);
-      at += size;
+    const groups = [runs.filter((run) => !isTall(run)), runs.filter(isTall)].filter((group) => group.length > 0);
+    const stacks = groups.map((group) => concat(group.map((run) => take(leaves.get(run.path) as Tensor, run))));
+    const results = fn(stacks);
+    for (const [g, group] of groups.entries()) {
+      let at = 0;
+      for (const { path, stack, start, rows, cols, count } of group) {
+        const size = stack * count;
+        const own = reshape(sliceAxis(results[g]!, 0, at, at + size), [stack, count * rows, cols]);
+        const list = pieces.get(path) ?? [];
+        list.push({ start, rows: mul(own, scale(rows, cols)) });
+        pieces.set(path, list);
+        at += size;
+      }
     }
   }
-  const join = ([path, list]: [string, { start: number; rows: Tensor }[]]): [string, Tensor] => {
+  const join = ([path, list]: [string, Piece[]]): [string, Tensor] => {
     const inOrder = list.sort((a, b) => a.start - b.start).map((piece) => piece.rows);
     return [path, reshape(concat(inOrder, 1), (leaves.get(path) as Tensor).shape)];
   };

@@ -1,22 +1,6 @@
 // newtonSchulz.ts: the nearest orthogonal matrix, by products alone.
-import {
-  abs,
-  add,
-  div,
-  equal,
-  iota,
-  matmul,
-  max,
-  mT,
-  mul,
-  ShapeError,
-  sqrt,
-  square,
-  sum,
-  type Tensor,
-  ValueError,
-  where,
-} from "@mc/tensor";
+import { ShapeError, type Tensor, ValueError } from "@mc/tensor";
+import { formFor, type NewtonSchulzForm, orthogonalise } from "./orthogonalise.ts";
 
 /** Coefficients of one step: singular values s become a*s + b*s^3 + c*s^5. */
 export type Quintic = readonly [a: number, b: number, c: number];
@@ -52,6 +36,11 @@ export interface NewtonSchulzOptions {
   readonly schedule?: NewtonSchulzSchedule;
   /** The matrix is divided by its Frobenius norm times this; default 1.02 for "polar-express", else 1. */
   readonly normFactor?: number;
+  /**
+   * "plain": every step multiplies x; "gram": steps multiply matrices of the short side, and x is multiplied at restarts only.
+   * Default: "gram" from a long side of 1.5 times the short one on, where it takes fewer operations.
+   */
+  readonly form?: NewtonSchulzForm;
 }
 
 /** The steps and norm factor behind a schedule. @throws ValueError for an unknown name, no steps, or a factor below 1 */
@@ -79,38 +68,21 @@ export function resolveSchedule(
 /**
  * Replaces the singular values of each matrix by about 1 and keeps its singular vectors: U S V^T -> about U V^T.
  *
- * X = x / (norm * normFactor), with rows <= cols by transposing; then for each step A = X X^T, X = (a*I + b*A + c*A*A) X.
+ * X = x / (norm * normFactor), then for each step A = X X^T, X = (a*I + b*A + c*A*A) X; for tall matrices from the other side.
  * The norm is taken after dividing by the largest element, so that squares neither overflow nor vanish; zero gives zero.
- * Costs (4 n^2 m + 2 n^3) floating-point operations a step for a matrix with short side n and long side m.
+ * For a short side n and a long side m, T steps take (3 n^2 m + n^3) T floating-point operations in the plain form and, for
+ * five steps, 6 n^2 m + 14 n^3 in the Gram form, which multiplies n x n matrices and touches X twice only.
  *
  * @param x f32 [..., rows, cols]; leading dimensions are a batch
- * @throws ShapeError below two dimensions, ValueError for a bad schedule or norm factor
+ * @throws ShapeError below two dimensions, ValueError for a bad schedule, norm factor or form
  * @example await newtonSchulz(tensor([[1, 2], [3, 4]])).toArray(); // [[-0.6807, 0.8255], [0.7413, 0.2594]]
- * @see Jordan et al. 2024, kellerjordan.github.io/posts/muon
+ * @see Jordan et al. 2024, kellerjordan.github.io/posts/muon; the Gram form: github.com/Dao-AILab/gram-newton-schulz
  */
-export function newtonSchulz(x: Tensor, { schedule, normFactor }: NewtonSchulzOptions = {}): Tensor {
+export function newtonSchulz(x: Tensor, { schedule, normFactor, form }: NewtonSchulzOptions = {}): Tensor {
   if (x.ndim < 2) throw new ShapeError(`newtonSchulz: needs at least 2 dimensions, got shape [${x.shape.join(", ")}]`);
+  if (form !== undefined && form !== "plain" && form !== "gram")
+    throw new ValueError(`newtonSchulz: form must be plain or gram, got "${form}"`);
+  const resolved = resolveSchedule(schedule, normFactor);
   const [rows, cols] = x.shape.slice(-2) as [number, number];
-  if (rows > cols) return mT(newtonSchulz(mT(x), { schedule, normFactor }));
-
-  const { steps, normFactor: factor } = resolveSchedule(schedule, normFactor);
-  // a*X + (b*A + c*A*A) X = (a*I + b*A + c*A*A) X: what is added is n x n instead of n x m
-  const diagonal = equal(iota([rows, rows], 0, { device: x.device }), iota([rows, rows], 1, { device: x.device }));
-  let X = normalize(x, factor);
-  for (const [a, b, c] of steps) {
-    const A = matmul(X, mT(X));
-    const C = add(where(diagonal, a, 0), add(mul(A, b), mul(matmul(A, A), c)));
-    X = matmul(C, X);
-  }
-  return X;
-}
-
-/** x / (||x|| * factor) for each matrix. A NaN stays a NaN. */
-function normalize(x: Tensor, factor: number): Tensor {
-  const perMatrix = { axis: [-2, -1], keepDims: true };
-  const largest = max(abs(x), perMatrix);
-  const scaled = div(x, where(equal(largest, 0), 1, largest));
-  // a matrix whose largest element is 1 has a norm of at least 1: only zeros need the other branch
-  const squared = sum(square(scaled), perMatrix);
-  return div(scaled, mul(sqrt(where(equal(squared, 0), 1, squared)), factor));
+  return orthogonalise([x], resolved.steps, resolved.normFactor, form ?? formFor(rows, cols))[0]!;
 }

@@ -2,7 +2,8 @@
 import { type Tensor, treeMapWithPath, ValueError } from "@mc/tensor";
 import { batchesOf, mapBlocks } from "./blocks.ts";
 import { checkFraction } from "./checks.ts";
-import { type NewtonSchulzSchedule, newtonSchulz, resolveSchedule } from "./newtonSchulz.ts";
+import { type NewtonSchulzSchedule, resolveSchedule } from "./newtonSchulz.ts";
+import { formFor, orthogonalise } from "./orthogonalise.ts";
 import { part, zerosOf } from "./paths.ts";
 import type { BlockPlan } from "./plan.ts";
 import type { Roles } from "./roles.ts";
@@ -56,7 +57,7 @@ export function scaleByMuon({
   roles = {},
 }: ScaleByMuonOptions = {}): Transform {
   checkFraction("scaleByMuon", "momentum", mu);
-  resolveSchedule(schedule, normFactor);
+  const resolved = resolveSchedule(schedule, normFactor);
   const scaleOf = typeof scale === "function" ? scale : scales[scale];
   if (!scaleOf)
     throw new ValueError(`scaleByMuon: scale must be ${Object.keys(scales).join(", ")} or a function, got "${scale}"`);
@@ -70,7 +71,11 @@ export function scaleByMuon({
     update(updates, state) {
       const { momentum, direction } = accumulate("scaleByMuon", updates, part(state, "momentum"), mu, nesterov);
       const batches = batchesOf("scaleByMuon", updates, roles);
-      const O = mapBlocks(direction, batches, (X) => newtonSchulz(X, { schedule, normFactor }), scaleOf);
+      const nearest = (groups: readonly Tensor[]): Tensor[] => {
+        const [rows, cols] = groups[0]!.shape.slice(-2) as [number, number];
+        return orthogonalise(groups, resolved.steps, resolved.normFactor, formFor(rows, cols));
+      };
+      const O = mapBlocks(direction, batches, nearest, scaleOf);
       return { updates: treeMapWithPath((path, _: Tensor) => O[path]!, updates), state: { momentum } };
     },
     describe(params) {

@@ -1,8 +1,8 @@
 // qkClip.ts: QK-Clip, a constraint on the new parameters that keeps attention logits at or below tau.
-import { cast, concat, reshape, sliceAxis, sum, type Tensor, treeMap, treePaths, ValueError } from "@mc/tensor";
-import { headFactors } from "./gamma.ts";
+import { cast, concat, mul, reshape, sliceAxis, split, stack, sum, type Tensor, treeMap, treePaths, ValueError } from "@mc/tensor";
+import { type HeadFactors, headFactors } from "./gamma.ts";
 import { type AttentionLayout, checkLayout, type RowRange, sharesKeys } from "./layout.ts";
-import { type Segment, scaleRows } from "./rowFactors.ts";
+import { rowFactors, type Segment } from "./rowFactors.ts";
 
 /** Options of `qkClip`. */
 export interface QkClipOptions {
@@ -83,42 +83,77 @@ export function qkClip({ tau, alpha = 0.5, attention, groupedQuery = "query" }: 
         }
       };
 
-      const layers = attention.map((layout) => {
-        const shared = sharesKeys(layout);
-        const whole = shared && groupedQuery === "query";
-        const groupSize = shared && !whole ? layout.numHeads / layout.numKeyValueHeads : 1;
-        const factors = headFactors(maximaOf(layout, maxLogits), tau, groupSize);
-        const query = factors.power(whole ? 1 : alpha);
-        const key = firstOfGroups(factors.power(1 - alpha), groupSize);
-        const rotary = factors.power(1);
-        layout.heads.forEach((head, h) => {
-          collect(head.query, h, query);
-          collect(head.queryRotary ?? [], h, rotary);
-          // the heads of a group name the same rows: only the first scales them
-          if (!whole && h % groupSize === 0) collect(head.key, h / groupSize, key);
-        });
-        return factors;
-      });
-
-      const scaled = new Map<Tensor, Tensor>();
-      for (const [path, list] of segments) {
-        const weight = weights.get(path) as Tensor;
-        scaled.set(weight, scaleRows(path, weight, list));
+      // like layers together: their factors are one small kernel
+      const gamma = new Map<AttentionLayout, Tensor>();
+      const flags: HeadFactors[] = [];
+      for (const { layouts, groupSize, whole } of likeLayers(attention, groupedQuery)) {
+        const factors = headFactors(stack(layouts.map((layout) => maximaOf(layout, maxLogits))), tau, groupSize);
+        const gammas = byLayer(factors.gamma);
+        const query = byLayer(factors.power(whole ? 1 : alpha));
+        const key = byLayer(firstOfGroups(factors.power(1 - alpha), groupSize));
+        const rotary = byLayer(factors.power(1));
+        for (const [i, layout] of layouts.entries()) {
+          layout.heads.forEach((head, h) => {
+            collect(head.query, h, query[i]!);
+            collect(head.queryRotary ?? [], h, rotary[i]!);
+            // the heads of a group name the same rows: only the first scales them
+            if (!whole && h % groupSize === 0) collect(head.key, h / groupSize, key[i]!);
+          });
+          gamma.set(layout, gammas[i]!);
+        }
+        flags.push(factors);
       }
-      const count = (flags: readonly Tensor[]): Tensor => sum(cast(concat(flags), "i32"));
+
+      const rowsOf = (path: string): number => (weights.get(path) as Tensor).shape[0] as number;
+      const factors = rowFactors([...segments].map(([path, own]) => ({ path, rows: rowsOf(path), segments: own })));
+      const scaled = new Map<Tensor, Tensor>();
+      for (const [path, ofRows] of factors) {
+        const weight = weights.get(path) as Tensor;
+        scaled.set(weight, mul(weight, reshape(ofRows, [-1, ...weight.shape.slice(1).map(() => 1)])));
+      }
+      const count = (flags: readonly Tensor[]): Tensor =>
+        sum(cast(concat(flags.map((flag) => reshape(flag, [-1]))), "i32"));
       return {
         params: treeMap((t: Tensor) => scaled.get(t) ?? t, params) as P,
-        gamma: layers.map((l) => l.gamma),
-        clippedHeads: count(layers.map((l) => l.clipped)),
-        nonFiniteHeads: count(layers.map((l) => l.nonFinite)),
+        gamma: attention.map((layout) => gamma.get(layout) as Tensor),
+        clippedHeads: count(flags.map((factors) => factors.clipped)),
+        nonFiniteHeads: count(flags.map((factors) => factors.nonFinite)),
       };
     },
   };
 }
 
-/** [heads] -> [groups]: the value of each group's first head. */
-const firstOfGroups = (x: Tensor, size: number): Tensor =>
-  size === 1 ? x : reshape(sliceAxis(reshape(x, [-1, size]), 1, 0, 1), [-1]);
+/** Layers with equally many heads that share keys alike. */
+interface LikeLayers {
+  readonly layouts: AttentionLayout[];
+  /** This many consecutive heads get one factor. */
+  readonly groupSize: number;
+  /** Whether queries take the whole factor. */
+  readonly whole: boolean;
+}
+
+function likeLayers(attention: readonly AttentionLayout[], groupedQuery: "query" | "shared"): Iterable<LikeLayers> {
+  const classes = new Map<string, LikeLayers>();
+  for (const layout of attention) {
+    const shared = sharesKeys(layout);
+    const whole = shared && groupedQuery === "query";
+    const groupSize = shared && !whole ? layout.numHeads / layout.numKeyValueHeads : 1;
+    const id = `${layout.numHeads} ${groupSize} ${whole}`;
+    const known = classes.get(id);
+    if (known) known.layouts.push(layout);
+    else classes.set(id, { layouts: [layout], groupSize, whole });
+  }
+  return classes.values();
+}
+
+/** [layers, n] -> [n] of each. */
+const byLayer = (x: Tensor): Tensor[] => split(x, x.shape[0]!).map((own) => reshape(own, [-1]));
+
+/** [layers, heads] -> [layers, groups]: the value of each group's first head. */
+const firstOfGroups = (x: Tensor, size: number): Tensor => {
+  const [layers, heads] = x.shape as [number, number];
+  return size === 1 ? x : reshape(sliceAxis(reshape(x, [layers, heads / size, size]), 2, 0, 1), [layers, heads / size]);
+};
 
 function maximaOf({ layer, numHeads }: AttentionLayout, maxLogits: readonly Tensor[]): Tensor {
   const maxima = maxLogits[layer];

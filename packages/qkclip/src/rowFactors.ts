@@ -1,6 +1,19 @@
-// rowFactors.ts: one factor for each row of a weight, put together from the factors of heads by views alone where the rows
-// repeat from head to head (they nearly always do), so that the product fuses into the kernel that writes the weight.
-import { broadcastTo, concat, mul, ones, reshape, sliceAxis, type Tensor, ValueError } from "@mc/tensor";
+// rowFactors.ts: one factor for each row of a weight, put together from the factors of heads: by views alone where the rows
+// repeat from head to head (they nearly always do) in all of the weight, by one small kernel for all layers where they do not.
+import {
+  broadcastTo,
+  type Device,
+  iota,
+  less,
+  pad,
+  reshape,
+  sliceAxis,
+  split,
+  stack,
+  type Tensor,
+  ValueError,
+  where,
+} from "@mc/tensor";
 
 /** Consecutive rows with one factor: element `head` of `factors`; without `factors` the rows stay as they are. */
 export interface Segment {
@@ -53,30 +66,78 @@ function longestRun(segments: readonly Segment[], at: number): Run {
   return best;
 }
 
-/** The rows of a run as one vector: [count, rows of a pattern], flattened. */
-function expandRun({ pattern, count }: Run, like: Tensor): Tensor {
-  const columns = pattern.map(({ rows, head, factors }) => {
-    if (factors === null) return ones([count, rows], { device: like.device });
-    return broadcastTo(reshape(sliceAxis(factors, 0, head, head + count), [count, 1]), [count, rows]);
-  });
-  return reshape(concat(columns, 1), [-1]);
+/** A part of a vector: values [..., width], or ones. */
+interface Part {
+  readonly width: number;
+  readonly values: Tensor | 1;
+}
+
+/** The parts side by side along the last axis. A choice by position, not a concat: that takes one kernel, however many they are. */
+function sideBySide(parts: readonly Part[], device: Device): Part {
+  const width = parts.reduce((sum, part) => sum + part.width, 0);
+  const position = iota([width], 0, { device });
+  let start = 0;
+  let joined: Tensor | 1 | undefined;
+  for (const part of parts) {
+    const { values } = part;
+    const before = start;
+    start += part.width;
+    const lead = values === 1 ? [] : new Array<[number, number]>(values.ndim - 1).fill([0, 0]);
+    const placed = values === 1 || parts.length === 1 ? values : pad(values, [...lead, [before, width - start]]);
+    joined = joined === undefined ? placed : where(less(position, before), joined, placed);
+  }
+  return { width, values: joined ?? 1 };
+}
+
+/** A weight, and what its rows are multiplied by. */
+export interface ScaledRows {
+  readonly path: string;
+  readonly rows: number;
+  readonly segments: readonly Segment[];
 }
 
 /**
- * The weight with each row (of a bias: each element) multiplied by its factor; rows outside all segments by exactly 1.
+ * The factors of the rows of weights, f32 [rows] each; rows outside all segments have exactly 1. Those of weights that are tiled
+ * alike (those of all layers) are computed together.
  *
- * @param path names the weight in errors
- * @param weight f32 [rows, ...]
- * @throws ValueError if segments overlap or end beyond the weight
+ * @throws ValueError, naming the path, if segments overlap or end beyond the weight
  */
-export function scaleRows(path: string, weight: Tensor, segments: readonly Segment[]): Tensor {
-  const [rows, ...rest] = weight.shape as [number, ...number[]];
-  const tiles = tile(path, segments, rows);
-  const parts: Tensor[] = [];
-  for (let at = 0; at < tiles.length; ) {
-    const run = longestRun(tiles, at);
-    parts.push(expandRun(run, weight));
-    at += run.pattern.length * run.count;
+export function rowFactors(weights: readonly ScaledRows[]): Map<string, Tensor> {
+  const alike = new Map<string, { paths: string[]; tilings: Segment[][] }>();
+  for (const { path, rows, segments } of weights) {
+    const tiles = tile(path, segments, rows);
+    const kinds = [...new Set(tiles.map(({ factors }) => factors))];
+    const id = tiles.map((t) => [t.rows, t.head, t.factors && [kinds.indexOf(t.factors), ...t.factors.shape]]);
+    const group = alike.get(JSON.stringify(id));
+    if (group) {
+      group.paths.push(path);
+      group.tilings.push(tiles);
+    } else alike.set(JSON.stringify(id), { paths: [path], tilings: [tiles] });
   }
-  return mul(weight, reshape(concat(parts), [rows, ...rest.map(() => 1)]));
+  const factors = new Map<string, Tensor>();
+  for (const { paths, tilings } of alike.values()) {
+    const rows = split(factorsOfAlike(tilings), paths.length);
+    for (const [i, path] of paths.entries()) factors.set(path, reshape(rows[i]!, [-1]));
+  }
+  return factors;
+}
+
+/** [n, rows] for n weights with like tiles. */
+function factorsOfAlike(tilings: readonly (readonly Segment[])[]): Tensor {
+  const [tiles] = tilings as [readonly Segment[]];
+  const n = tilings.length;
+  const { device } = tiles.find(({ factors }) => factors !== null)!.factors as Tensor;
+  const parts: Part[] = [];
+  for (let at = 0; at < tiles.length; ) {
+    const { pattern, count } = longestRun(tiles, at);
+    const columns = pattern.map(({ rows, head, factors }, j): Part => {
+      if (factors === null) return { width: rows, values: 1 };
+      const ofHeads = sliceAxis(stack(tilings.map((own) => own[at + j]!.factors as Tensor)), 1, head, head + count);
+      return { width: rows, values: broadcastTo(reshape(ofHeads, [n, count, 1]), [n, count, rows]) };
+    });
+    const { width, values } = sideBySide(columns, device);
+    parts.push({ width: width * count, values: values === 1 ? 1 : reshape(values, [n, width * count]) });
+    at += pattern.length * count;
+  }
+  return sideBySide(parts, device).values as Tensor;
 }

@@ -1,5 +1,6 @@
 // attention/attention.ts: softmax attention as a function of queries, keys and values.
 import {
+  concat,
   DTypeError,
   expandDims,
   max,
@@ -7,6 +8,7 @@ import {
   reshape,
   ShapeError,
   sigmoid,
+  split,
   stopGradient,
   sub,
   swapAxes,
@@ -100,7 +102,22 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
  *
  * @example maxLogitOf(attention(q, k, v).rowMax) // shape [H]
  */
-export const maxLogitOf = (rowMax: Tensor): Tensor => stopGradient(max(rowMax, { axis: [0, 2] }));
+export const maxLogitOf = (rowMax: Tensor): Tensor => maxLogitsOf([rowMax])[0]!;
+
+/**
+ * `maxLogitOf` of several layers with `rowMax` of one shape, in one reduction: each layer's attention writes its rows to where
+ * the reduction reads them.
+ *
+ * @param rowMax - f32 [B, H, T] of each layer, at least one
+ * @returns f32 [H] of each layer
+ * @example maxLogitsOf([attention(q, k, v).rowMax, attention(k, q, v).rowMax]) // two tensors of shape [H]
+ */
+export function maxLogitsOf(rowMax: readonly Tensor[]): Tensor[] {
+  const layers = rowMax.length;
+  const [batch, heads, tokens] = rowMax[0]!.shape as [number, number, number];
+  const maxima = stopGradient(max(reshape(concat(rowMax), [layers, batch, heads, tokens]), { axis: [1, 3] }));
+  return split(maxima, layers).map((own) => reshape(own, [heads]));
+}
 
 /**
  * One more term in each row's denominator, from what the row gave without it. With L = log sum_j e^s_j and sink z:

@@ -174,8 +174,8 @@ export function latentAttention(options: LatentAttentionOptions): AttentionLayer
       output: output.init(foldIn(key, 4)),
     }),
     apply: (params, x, { positions, documents } = {}) => {
-      const result = attend(params, x, positions ? { positions } : {}, documents ? { documents } : {});
-      return { output: result.output, maxLogit: maxLogitOf(result.rowMax) };
+      const { output, rowMax } = attend(params, x, positions ? { positions } : {}, documents ? { documents } : {});
+      return { output, maxLogit: maxLogitOf(rowMax), rowMax };
     },
     prefill: (params, x, cacheLength) => {
       const { output, latents, rotaryKeys } = attend(params, x, {}, {});

@@ -86,6 +86,8 @@ export interface SelfAttentionResult {
   readonly output: Tensor;
   /** Largest scaled, mask-visible dot product of each head, before soft cap and ALiBi, f32 [H]; not differentiable. */
   readonly maxLogit: Tensor;
+  /** The same of each row, f32 [B, H, T]; not differentiable. `maxLogitsOf` takes those of several layers. */
+  readonly rowMax: Tensor;
 }
 
 /** What attention with a cache gives. */
@@ -201,7 +203,7 @@ export function selfAttention(options: SelfAttentionOptions): AttentionLayer<Sel
     apply: (params, x, { positions, documents } = {}) => {
       const { q, k, v } = project(params, x, positions ? { positions } : {});
       const result = attention(q, k, v, { ...optionsOf(params), ...(documents && { documents }) });
-      return { output: join(params, result.output), maxLogit: maxLogitOf(result.rowMax) };
+      return { output: join(params, result.output), maxLogit: maxLogitOf(result.rowMax), rowMax: result.rowMax };
     },
     prefill: (params, x, cacheLength) => {
       const { q, k, v } = project(params, x, {});

@@ -87,6 +87,8 @@ export function lower(roots: readonly Node[], device: Device): Node[] {
         return intern(withInputs(node, inputs));
       case "map":
         return intern(joinPads(node, inputs, (n) => !users.has(n)) ?? withInputs(node, inputs));
+      case "concat":
+        return intern(joinSlices(node, inputs) ?? withInputs(node, inputs));
       case "pad":
         if (sameShape(node.shape, input.shape)) return input;
         return intern(withInputs(node, inputs));
@@ -173,6 +175,24 @@ function joinPads(node: Node, inputs: readonly Node[], isOurs: (node: Node) => b
       : createNode({ kind: "pad", before: starts }, [joined], node.shape, node.dtype, node.device);
   }
   return undefined;
+}
+
+/** concat(x[a:b], x[b:c]) = x[a:c]: what was cut and is joined again is not copied. */
+function joinSlices(node: Node, inputs: readonly Node[]): Node | undefined {
+  const { kind: k } = node;
+  const [first] = inputs as [Node];
+  if (k.kind !== "concat" || first.kind.kind !== "slice") return undefined;
+  const { starts } = first.kind;
+  const whole = first.inputs[0]!;
+  let at = starts[k.axis]!;
+  for (const piece of inputs) {
+    if (piece.kind.kind !== "slice" || piece.inputs[0] !== whole) return undefined;
+    if (piece.kind.starts.some((start, i) => start !== (i === k.axis ? at : starts[i]))) return undefined;
+    at += piece.shape[k.axis]!;
+  }
+  return sameShape(node.shape, whole.shape)
+    ? whole
+    : createNode({ kind: "slice", starts }, [whole], node.shape, node.dtype, node.device);
 }
 
 /** sum over n = sum over (rows of a near-square split of n), where n is long and few sums run side by side. */

@@ -1,7 +1,7 @@
 // device/webgpu/body.ts: statements of a WGSL function from Values. Each value is computed once, in the outermost loop that
 // has all its variables.
 import { type Index, indexKey } from "../../compiler/affine.ts";
-import type { Value } from "../../compiler/kernel.ts";
+import type { Store, Value } from "../../compiler/kernel.ts";
 import type { DType } from "../../dtype.ts";
 import { type ScalarOp, scalarRow } from "../../scalar.ts";
 import { wgslLiteral } from "./helpers.ts";
@@ -252,3 +252,6 @@ export function unravel(
 /** `load` for bindings that hold one element an entry. */
 export const loadElement = (binding: number, index: string, dtype: DType): string =>
   dtype === "bool" ? `(b${binding}[${index}] != 0u)` : `b${binding}[${index}]`;
+
+/** Whether a store is of a single element that rides in a kernel of many points: one thread writes it, not all to one place. */
+export const isRider = ({ index }: Store<number>, points: number): boolean => points > 1 && index.terms.length === 0;

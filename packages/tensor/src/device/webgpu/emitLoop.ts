@@ -3,7 +3,7 @@ import type { LoopKernel, Reduction, Spread, Store } from "../../compiler/kernel
 import type { DType } from "../../dtype.ts";
 import { invariant } from "../../errors.ts";
 import { sizeOf } from "../../shape.ts";
-import { Body, loadElement, unravel } from "./body.ts";
+import { Body, isRider, loadElement, unravel } from "./body.ts";
 import { storageType, wgslLiteral, wgslType } from "./helpers.ts";
 import { accessOf, bindingCode, grid, moduleCode, type Program, type Target, workgroupNumber } from "./program.ts";
 import { chooseLanes, type Lanes } from "./reduceRegime.ts";
@@ -47,15 +47,24 @@ export function emitLoop(kernel: LoopKernel, target: Target): Program {
   }
   unravel(shape, "point", "v", body);
   for (const [n, reduction] of reductions.entries()) emitReduction(n, reduction, lanes, body);
-  if (lanes.lanes === 1) emitStores(stores, body);
-  else {
+  for (const { value } of stores) body.value(value);
+  const storeIf = (conditions: readonly string[], some: readonly Store<number>[]): void => {
+    if (some.length === 0) return;
     body.open(new Map());
-    emitStores(stores, body);
+    emitStores(some, body);
     const lines = body.close();
-    body.line(`if (lane == 0u && place < ${points}u) {`);
+    if (conditions.length > 0) lines.splice(0, lines.length, `if (${conditions.join(" && ")}) {`, ...lines, "}");
     for (const line of lines) body.line(line);
-    body.line("}");
-  }
+  };
+  const firstLaneOnly = lanes.lanes === 1 ? [] : ["lane == 0u"];
+  storeIf(
+    lanes.lanes === 1 ? [] : [...firstLaneOnly, `place < ${points}u`],
+    stores.filter((s) => !isRider(s, points)),
+  );
+  storeIf(
+    [...firstLaneOnly, "place == 0u"],
+    stores.filter((s) => isRider(s, points)),
+  );
   if (spread) emitSpread(spread, lanes, points, body);
 
   const shared = new Set(reductions.flatMap((r) => partialTypes(r)));

@@ -6,7 +6,7 @@ import { visitValues } from "../../compiler/values.ts";
 import type { DType } from "../../dtype.ts";
 import type { ScalarOp } from "../../scalar.ts";
 import { sizeOf } from "../../shape.ts";
-import { Body, operation, unravel } from "./body.ts";
+import { Body, isRider, operation, unravel } from "./body.ts";
 import { storageType } from "./helpers.ts";
 import { accessOf, bindingCode, grid, moduleCode, type Program, type Target, workgroupNumber } from "./program.ts";
 
@@ -163,13 +163,16 @@ export function emitWide(kernel: LoopKernel, { vec4, varying }: Wide, { software
       wide.set(v.id, name);
     },
   );
-  const writes = stores.flatMap(({ target, index, value }) => {
+  const writes = stores.flatMap((store) => {
+    const { target, index, value } = store;
     const type = storageType(value.dtype);
     const stored = (text: string, four: string): string =>
       value.dtype === "bool" ? `select(${four}(0u), ${four}(1u), ${text})` : text;
     if (vec4.has(target))
       return [`b${target}[(${body.index(index)}) >> 2u] = ${stored(splat(value), `vec4<${type}>`)};`];
-    return components.map((_, c) => `b${target}[${shifted(index, c)}] = ${stored(component(value, c), "u32")};`);
+    const writeOne = (c: number): string =>
+      `b${target}[${shifted(index, c)}] = ${stored(component(value, c), "u32")};`;
+    return isRider(store, quads) ? [`if (place == 0u) { ${writeOne(0)} }`] : components.map((_, c) => writeOne(c));
   });
   for (const write of writes) body.line(write);
 
