@@ -1,6 +1,12 @@
 // @mc/nn: layers as `init` and `apply` over plain parameter trees, and transformers that describe themselves as data.
 export { alibiSlopes } from "./attention/alibi.ts";
-export { type AttentionOptions, type AttentionResult, attention, maxLogitOf, maxLogitsOf } from "./attention/attention.ts";
+export {
+  type AttentionOptions,
+  type AttentionResult,
+  attention,
+  maxLogitOf,
+  maxLogitsOf,
+} from "./attention/attention.ts";
 export type { AttentionCache, KeyValueCache, LatentCache } from "./attention/cache.ts";
 export {
   type LatentAttentionOptions,

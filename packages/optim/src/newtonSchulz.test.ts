@@ -2,6 +2,7 @@ import { div, mT, mul, readSafetensors, reshape, type Tensor, tensor, zeros } fr
 import { loadFixture, oracleDevice, relativeError, testDevice } from "@mc/testing";
 import { describe, expect, test } from "vitest";
 import { newtonSchulz, type Quintic } from "./newtonSchulz.ts";
+import { plainNewtonSchulz } from "./plainNewtonSchulz.ts";
 
 await testDevice();
 const f64 = await oracleDevice();
@@ -102,6 +103,25 @@ describe("newtonSchulz(x) in float64", () => {
       await expect(newtonSchulz(mul(x, factor))).toBeAllClose(newtonSchulz(x), { rtol: 1e-9, atol: 1e-12 });
   });
 
+  test("is the same in both forms as the plain products, wide, tall and square", async () => {
+    const values = Float64Array.from({ length: 3 * 5 * 12 }, (_, i) => Math.sin(i * i + 1));
+    for (const shape of [
+      [3, 5, 12],
+      [3, 12, 5],
+      [5, 6, 6],
+    ]) {
+      const x = tensor(values, { shape, device: f64 });
+      for (const schedule of ["keller", "polar-express", "hybrid"] as const) {
+        const expected = plainNewtonSchulz(x, { schedule });
+        for (const form of ["plain", "gram"] as const)
+          await expect(newtonSchulz(x, { schedule, form }), `${form} [${shape}]`).toBeAllClose(expected, {
+            rtol: 1e-8,
+            atol: 1e-9,
+          });
+      }
+    }
+  });
+
   test("divides by the norm factor before the first step", async () => {
     const once: Quintic[] = [[1, 0, 0]];
     const x = tensor(
@@ -177,6 +197,18 @@ describe("newtonSchulz(x) on the device under test", () => {
     }
   });
 
+  test("is within rounding of the plain products in float64, in both forms, at sizes off every tile", async () => {
+    const shape = [2, 37, 70];
+    const values = Float64Array.from({ length: 2 * 37 * 70 }, (_, i) => Math.sin(i * i + 1));
+    const expected = await plainNewtonSchulz(tensor(values, { shape, device: f64 })).data();
+    for (const form of ["plain", "gram"] as const) {
+      const wide = await newtonSchulz(tensor(values, { shape }), { form }).data();
+      expect(relativeError(wide, expected), form).toBeLessThan(1e-4);
+      const tall = await mT(newtonSchulz(mT(tensor(values, { shape })), { form })).data();
+      expect(relativeError(tall, expected), `${form}, tall`).toBeLessThan(1e-4);
+    }
+  });
+
   test("treats leading dimensions as a batch", async () => {
     const values = Float64Array.from({ length: 2 * 3 * 4 * 5 }, (_, i) => Math.sin(i + 1));
     const x = tensor(values, { shape: [2, 3, 4, 5] });
@@ -210,6 +242,9 @@ describe("newtonSchulz(x) on the device under test", () => {
     expect(() => newtonSchulz(zeros([2, 2]), { schedule: [] })).toThrow("at least one triple");
     expect(() => newtonSchulz(zeros([2, 2]), { normFactor: 0.5 })).toThrow(
       "normFactor must be finite and at least 1, got 0.5",
+    );
+    expect(() => newtonSchulz(zeros([2, 2]), { form: "fast" as "gram" })).toThrow(
+      'newtonSchulz: form must be plain or gram, got "fast"',
     );
   });
 });

@@ -82,7 +82,6 @@ export function newtonSchulz(x: Tensor, { schedule, normFactor, form }: NewtonSc
   if (x.ndim < 2) throw new ShapeError(`newtonSchulz: needs at least 2 dimensions, got shape [${x.shape.join(", ")}]`);
   if (form !== undefined && form !== "plain" && form !== "gram")
     throw new ValueError(`newtonSchulz: form must be plain or gram, got "${form}"`);
-  const resolved = resolveSchedule(schedule, normFactor);
   const [rows, cols] = x.shape.slice(-2) as [number, number];
-  return orthogonalise([x], resolved.steps, resolved.normFactor, form ?? formFor(rows, cols))[0]!;
+  return orthogonalise([x], { ...resolveSchedule(schedule, normFactor), form: form ?? formFor(rows, cols) })[0]!;
 }

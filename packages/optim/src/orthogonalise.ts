@@ -10,7 +10,7 @@ import {
   max,
   mT,
   mul,
-  sliceAxis,
+  split,
   sqrt,
   square,
   sum,
@@ -57,6 +57,16 @@ export function runsOfSteps(steps: readonly Quintic[], form: NewtonSchulzForm): 
   return runs;
 }
 
+/** What `orthogonalise` needs to know. */
+export interface OrthogonaliseOptions {
+  readonly steps: readonly Quintic[];
+  /** Each matrix is divided by its Frobenius norm times this. */
+  readonly normFactor: number;
+  readonly form: NewtonSchulzForm;
+  /** Multiplies matrices; default `matmul`. For tests of what rounding does. */
+  readonly product?: typeof matmul;
+}
+
 /**
  * Replaces the singular values of each matrix by about 1.
  *
@@ -66,43 +76,40 @@ export function runsOfSteps(steps: readonly Quintic[], form: NewtonSchulzForm): 
  */
 export function orthogonalise(
   groups: readonly Tensor[],
-  steps: readonly Quintic[],
-  normFactor: number,
-  form: NewtonSchulzForm,
+  { steps, normFactor, form, product = matmul }: OrthogonaliseOptions,
 ): Tensor[] {
   const n = Math.min(...groups[0]!.shape.slice(-2));
-  const device = groups[0]!.device;
+  const { device } = groups[0]!;
   const diagonal = equal(iota([n, n], 0, { device }), iota([n, n], 1, { device }));
+  // of X and its transpose, or of symmetric matrices that commute
+  const symmetric = (a: Tensor, b: Tensor): Tensor => product(a, b, { symmetric: true });
+  const gram = (x: Tensor): Tensor => (isTall(x) ? symmetric(mT(x), x) : symmetric(x, mT(x)));
+
   let X = groups.map((x) => normalise(x, normFactor));
   for (const run of runsOfSteps(steps, form)) {
     let R = concat(X.map(gram));
     let Q: Tensor | undefined;
     for (const [i, [a, b, c]] of run.entries()) {
-      const P = add(where(diagonal, a, 0), add(mul(R, b), mul(product(R, R), c)));
-      Q = Q ? product(Q, P) : P;
-      if (i < run.length - 1) R = product(P, product(R, P));
+      const P = add(where(diagonal, a, 0), add(mul(R, b), mul(symmetric(R, R), c)));
+      Q = Q ? symmetric(Q, P) : P;
+      if (i < run.length - 1) R = symmetric(P, symmetric(R, P));
     }
-    X = multiply(Q!, X);
+    const ofGroups = splitLike(Q as Tensor, X);
+    X = X.map((x, g) => (isTall(x) ? product(x, ofGroups[g]!) : product(ofGroups[g]!, x)));
   }
   return X;
 }
 
 const isTall = (x: Tensor): boolean => x.shape.at(-2)! > x.shape.at(-1)!;
 
-/** Product of symmetric matrices that commute, and so is symmetric. */
-const product = (a: Tensor, b: Tensor): Tensor => matmul(a, b);
-
-/** X X^T or X^T X, whichever is smaller. */
-const gram = (x: Tensor): Tensor => (isTall(x) ? product(mT(x), x) : product(x, mT(x)));
-
-/** The matrices of all groups, by those of Q on their short side. */
-function multiply(Q: Tensor, groups: readonly Tensor[]): Tensor[] {
-  let at = 0;
-  return groups.map((x) => {
-    const own = groups.length === 1 ? Q : sliceAxis(Q, 0, at, (at += x.shape[0]!));
-    return isTall(x) ? matmul(x, own) : matmul(own, x);
-  });
-}
+/** The matrices of Q that belong to each group. */
+const splitLike = (Q: Tensor, groups: readonly Tensor[]): Tensor[] =>
+  groups.length === 1
+    ? [Q]
+    : split(
+        Q,
+        groups.map((x) => x.shape[0]!),
+      );
 
 /**
  * x / (||x|| * factor) for each matrix, by way of rows: a GPU has many more of them than matrices. Each row is divided by its

@@ -73,7 +73,7 @@ export function scaleByMuon({
       const batches = batchesOf("scaleByMuon", updates, roles);
       const nearest = (groups: readonly Tensor[]): Tensor[] => {
         const [rows, cols] = groups[0]!.shape.slice(-2) as [number, number];
-        return orthogonalise(groups, resolved.steps, resolved.normFactor, formFor(rows, cols));
+        return orthogonalise(groups, { ...resolved, form: formFor(rows, cols) });
       };
       const O = mapBlocks(direction, batches, nearest, scaleOf);
       return { updates: treeMapWithPath((path, _: Tensor) => O[path]!, updates), state: { momentum } };

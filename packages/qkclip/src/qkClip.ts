@@ -1,5 +1,18 @@
 // qkClip.ts: QK-Clip, a constraint on the new parameters that keeps attention logits at or below tau.
-import { cast, concat, mul, reshape, sliceAxis, split, stack, sum, type Tensor, treeMap, treePaths, ValueError } from "@mc/tensor";
+import {
+  cast,
+  concat,
+  mul,
+  reshape,
+  sliceAxis,
+  split,
+  stack,
+  sum,
+  type Tensor,
+  treeMap,
+  treePaths,
+  ValueError,
+} from "@mc/tensor";
 import { type HeadFactors, headFactors } from "./gamma.ts";
 import { type AttentionLayout, checkLayout, type RowRange, sharesKeys } from "./layout.ts";
 import { rowFactors, type Segment } from "./rowFactors.ts";

@@ -66,24 +66,24 @@ function longestRun(segments: readonly Segment[], at: number): Run {
   return best;
 }
 
-/** A part of a vector: values [..., width], or ones. */
+/** A part of vectors: values [...shape, width], or ones. */
 interface Part {
   readonly width: number;
   readonly values: Tensor | 1;
 }
 
 /** The parts side by side along the last axis. A choice by position, not a concat: that takes one kernel, however many they are. */
-function sideBySide(parts: readonly Part[], device: Device): Part {
+function sideBySide(shape: readonly number[], parts: readonly Part[], device: Device): Part {
   const width = parts.reduce((sum, part) => sum + part.width, 0);
-  const position = iota([width], 0, { device });
+  const position = iota([...shape, width], shape.length, { device });
   let start = 0;
   let joined: Tensor | 1 | undefined;
   for (const part of parts) {
     const { values } = part;
     const before = start;
     start += part.width;
-    const lead = values === 1 ? [] : new Array<[number, number]>(values.ndim - 1).fill([0, 0]);
-    const placed = values === 1 || parts.length === 1 ? values : pad(values, [...lead, [before, width - start]]);
+    const none = shape.map((): [number, number] => [0, 0]);
+    const placed = values === 1 || parts.length === 1 ? values : pad(values, [...none, [before, width - start]]);
     joined = joined === undefined ? placed : where(less(position, before), joined, placed);
   }
   return { width, values: joined ?? 1 };
@@ -135,9 +135,9 @@ function factorsOfAlike(tilings: readonly (readonly Segment[])[]): Tensor {
       const ofHeads = sliceAxis(stack(tilings.map((own) => own[at + j]!.factors as Tensor)), 1, head, head + count);
       return { width: rows, values: broadcastTo(reshape(ofHeads, [n, count, 1]), [n, count, rows]) };
     });
-    const { width, values } = sideBySide(columns, device);
+    const { width, values } = sideBySide([n, count], columns, device);
     parts.push({ width: width * count, values: values === 1 ? 1 : reshape(values, [n, width * count]) });
     at += pattern.length * count;
   }
-  return sideBySide(parts, device).values as Tensor;
+  return sideBySide([n], parts, device).values as Tensor;
 }

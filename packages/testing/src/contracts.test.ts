@@ -276,6 +276,21 @@ describe("plan-owned edges", () => {
   });
 });
 
+describe("concat", () => {
+  test("copies nothing where it joins again what was cut", async () => {
+    const x = await realise(t.tensor([1, 2, 3, 4, 5, 6], { shape: [3, 2] }));
+    const joined = (y: Tensor) => t.add(t.concat(t.split(y, [1, 1, 1])), 1);
+    expect(explain(joined, x).kernels.length).toBe(1);
+    const part = (y: Tensor) => t.mul(t.concat([t.sliceAxis(y, 0, 1, 2), t.sliceAxis(y, 0, 2, 3)]), 2);
+    expect(explain(part, x).kernels.length).toBe(1);
+    await expect(part(x)).toBeAllClose([6, 8, 10, 12]);
+    await expect(t.concat([t.sliceAxis(x, 0, 1, 3), t.sliceAxis(x, 0, 0, 1)])).toBeAllClose([3, 4, 5, 6, 1, 2]);
+    await expect(compile((y: Tensor) => t.concat(t.split(y, 3)), { donate: true })(t.add(x, 0))).toBeAllClose([
+      1, 2, 3, 4, 5, 6,
+    ]);
+  });
+});
+
 describe("storage hazards: pieces of a concat share its memory", () => {
   const settings = [
     {},

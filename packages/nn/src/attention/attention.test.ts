@@ -1,8 +1,23 @@
 import { checkGrads, grad } from "@mc/autograd";
-import { add, type Device, key, mul, normal, ones, sliceAxis, sum, type Tensor, tensor, zeros } from "@mc/tensor";
+import {
+  add,
+  type Device,
+  explain,
+  key,
+  mul,
+  normal,
+  ones,
+  realise,
+  sliceAxis,
+  stack,
+  sum,
+  type Tensor,
+  tensor,
+  zeros,
+} from "@mc/tensor";
 import { build, domains, type HostArray, oracleDevice, range, sharedTestDevice, testOp } from "@mc/testing";
 import { beforeAll, describe, expect, test } from "vitest";
-import { type AttentionOptions, attention, maxLogitOf } from "./attention.ts";
+import { type AttentionOptions, attention, maxLogitOf, maxLogitsOf } from "./attention.ts";
 import { type PlainOptions, plainAttention } from "./fixtures/plainAttention.ts";
 
 let device: Device;
@@ -125,6 +140,17 @@ describe("attention", () => {
       );
       await expect(maxLogitOf(rowMax)).toBeAllClose(heads);
     }
+  });
+
+  test("maxLogitsOf of several layers is one kernel, and the maxLogitOf of each", async () => {
+    const operands = [1, 2, 3].map((seed) => draw(seed, [2, 3, 9, 4]));
+    await realise(operands);
+    const rows = (tensors: readonly Tensor[]) => tensors.map((q) => attention(q, tensors[0]!, tensors[0]!).rowMax);
+    const together = maxLogitsOf(rows(operands));
+    for (const [i, rowMax] of rows(operands).entries())
+      await expect(together[i]).toBeAllClose(await maxLogitOf(rowMax).data(), { rtol: 0, atol: 0 });
+    const { kernels } = explain((...tensors: Tensor[]) => add(stack(maxLogitsOf(rows(tensors))), 1), ...operands);
+    expect(kernels.map((kernel) => kernel.kind).filter((kind) => kind === "loop")).toEqual(["loop"]);
   });
 
   test("maxima are signed, and carry no gradient", async () => {

@@ -376,11 +376,12 @@ function mergeDrafts(
         if (outside) buffers.add(ownerOf(target));
       }
     }
-    // an output that takes over a donated buffer which only these kernels read needs none of its own
+    // an output that takes over a donated buffer whose other readers all run before needs none of its own
+    const runsBefore = (r: Draft): boolean => has(above[a.number]!, r.number) || has(above[b.number]!, r.number);
     for (const leaf of [...a.reads.keys(), ...b.reads.keys()]) {
       const heir = heirs.get(leaf);
       if (!heir || !buffers.has(heir) || [a, b].some((d) => d.reads.get(leaf) === false)) continue;
-      if ([...readers.get(leaf)!].every((r) => r === a || r === b)) buffers.delete(heir);
+      if ([...readers.get(leaf)!].every((r) => r === a || r === b || runsBefore(r))) buffers.delete(heir);
     }
     return buffers.size;
   };

@@ -1,6 +1,7 @@
 // How many kernels common programs take: pinned, so that a change of the scheduler that costs dispatches shows.
-import { transformer } from "@mc/nn";
-import { adamw, type OptimizerState } from "@mc/optim";
+import { valueAndGrad } from "@mc/autograd";
+import { type TransformerParams, transformer } from "@mc/nn";
+import { adamw, muon, muonClip, type Optimizer, type OptimizerState } from "@mc/optim";
 import { add, compile, explain, gelu, key, mul, ones, realise, type Tensor, tensor } from "@mc/tensor";
 import { expect, test } from "vitest";
 import { testDevice } from "../host.ts";
@@ -58,4 +59,31 @@ test("the forward of a Llama layer takes at most 20 kernels", () => {
     ).kernels.length;
   };
   expect(count(2) - count(1)).toBeLessThanOrEqual(20);
+});
+
+test("QK-Clip takes three kernels beside a step with Muon, whatever the number of layers", () => {
+  const model = transformer({
+    vocabSize: 32,
+    hiddenSize: 16,
+    numLayers: 4,
+    attention: { numHeads: 2 },
+    feedForward: { kind: "gelu" },
+  });
+  const params = model.init(key(1));
+  const ids = tensor(new Int32Array(2 * 8), { shape: [2, 8] });
+  const count = (optimizer: Optimizer): number => {
+    const state = optimizer.init(params);
+    const step = compile(
+      ({ params, state }: { params: TransformerParams; state: OptimizerState }) => {
+        const { value, grads, aux } = valueAndGrad(model.loss, { hasAux: true })(params, { inputs: ids, labels: ids });
+        const next = optimizer.update(grads, state, params, { maxLogits: aux.maxLogits });
+        return { params: next.params, state: next.state, loss: value };
+      },
+      { donate: true },
+    );
+    return explain(step, { params, state }).kernels.length;
+  };
+  const options = { learningRate: 1e-3, roles: model.roles };
+  const clip = count(muonClip({ ...options, attention: model.attentionLayout })) - count(muon(options));
+  expect(clip).toBeLessThanOrEqual(3);
 });

@@ -170,8 +170,7 @@ export function emitWide(kernel: LoopKernel, { vec4, varying }: Wide, { software
       value.dtype === "bool" ? `select(${four}(0u), ${four}(1u), ${text})` : text;
     if (vec4.has(target))
       return [`b${target}[(${body.index(index)}) >> 2u] = ${stored(splat(value), `vec4<${type}>`)};`];
-    const writeOne = (c: number): string =>
-      `b${target}[${shifted(index, c)}] = ${stored(component(value, c), "u32")};`;
+    const writeOne = (c: number): string => `b${target}[${shifted(index, c)}] = ${stored(component(value, c), "u32")};`;
     return isRider(store, quads) ? [`if (place == 0u) { ${writeOne(0)} }`] : components.map((_, c) => writeOne(c));
   });
   for (const write of writes) body.line(write);
