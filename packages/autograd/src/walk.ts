@@ -11,14 +11,17 @@ export function walkBack(
   inputs: readonly Tensor[],
   cotangents: readonly (Tensor | undefined)[],
 ): (Tensor | undefined)[] {
-  const order = topologicalOrder(outputs.map((t) => t.node));
   const reached = new Set<Node>(inputs.map((t) => t.node));
+  const wanted = new Set(reached);
+  const order = topologicalOrder(
+    outputs.map((t) => t.node),
+    (n) => (wanted.has(n) ? [] : n.inputs),
+  );
   for (const node of order) if (node.kind.kind !== "stop" && node.inputs.some((n) => reached.has(n))) reached.add(node);
 
-  const wanted = new Set<Node>(inputs.map((t) => t.node));
   const bars = new Map<Node, Tensor>();
-  // a fused node has one cotangent for each output
-  const fusedBars = new Map<Node, (Tensor | undefined)[]>();
+  // a fused node or a checkpoint has one cotangent for each output
+  const outputBars = new Map<Node, (Tensor | undefined)[]>();
   const give = (node: Node, bar: Tensor | undefined): void => {
     if (bar && reached.has(node)) bars.set(node, accumulate(bars.get(node), bar)!);
   };
@@ -31,14 +34,14 @@ export function walkBack(
     if (!reached.has(node) || wanted.has(node)) continue;
     if (node.kind.kind === "pick") {
       const bar = bars.get(node);
-      const fused = node.inputs[0]!;
+      const source = node.inputs[0]!;
       if (!bar) continue;
-      const list = fusedBars.get(fused) ?? [];
+      const list = outputBars.get(source) ?? [];
       list[node.kind.output] = accumulate(list[node.kind.output], bar);
-      fusedBars.set(fused, list);
+      outputBars.set(source, list);
       continue;
     }
-    const bar = node.kind.kind === "fused" ? fusedBars.get(node) : bars.has(node) ? [bars.get(node)] : undefined;
+    const bar = outputBars.get(node) ?? (bars.has(node) ? [bars.get(node)] : undefined);
     if (!bar) continue;
     const gradients = inputGradients(node, bar, (k) => reached.has(node.inputs[k]!), walkBack);
     gradients.forEach((g, k) => {

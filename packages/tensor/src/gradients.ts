@@ -42,6 +42,20 @@ export function inputGradients(
     const variables = inputs.map((t) => new Tensor(createNode({ kind: "variable" }, [t.node], t.shape, t.dtype)));
     return walk(k.op.reference(variables, k.params), variables, cotangents);
   }
+  if (k.kind === "checkpoint") {
+    const wanted = node.inputs.flatMap((_, i) => (i < node.inputs.length - k.results && needed(i) ? [i] : []));
+    const after = cotangents.flatMap((c) => (c ? [c.node] : []));
+    const held = node.inputs
+      .slice(0, k.given)
+      .map((n) => createNode({ kind: "barrier" }, [n, ...after], n.shape, n.dtype));
+    const values = k.recompute(held).map((n) => new Tensor(n));
+    const bars = walk(
+      values,
+      wanted.map((i) => new Tensor(held[i] ?? node.inputs[i]!)),
+      cotangents,
+    );
+    return node.inputs.map((_, i) => bars[wanted.indexOf(i)]);
+  }
   if (!g) return [];
   switch (k.kind) {
     case "map":
@@ -111,6 +125,7 @@ export function inputGradients(
       });
     }
     case "variable":
+    case "barrier":
       return [g];
     case "buffer":
     case "input":

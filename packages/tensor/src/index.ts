@@ -1,5 +1,6 @@
 // @mc/tensor: lazy immutable tensors, the compiler from graph to kernels, and the devices that run them.
 
+export { checkpoint } from "./checkpoint.ts";
 export type { CpuFusedKernel, CpuOperand } from "./device/cpu/fused.ts";
 export { setDefaultDevice } from "./device/current.ts";
 export type { Device, DeviceMemory, DeviceStats, MatmulPrecision, Traits } from "./device/device.ts";

@@ -24,7 +24,7 @@ export type ReduceKind = "sum" | "max" | "min" | "argmax";
  * What a node does. The compiler knows these kinds and no op by name:
  * leaves (buffer, input, constant, iota), element-wise maps, views (index arithmetic in the consumer), gather (a view with a
  * data-dependent coordinate), reductions over trailing axes, matmul, concat, fused ops with several outputs and `pick`,
- * and two identities that mean something to autograd only (variable, stop).
+ * an identity that orders (barrier), and what means something to autograd only (variable, stop, checkpoint).
  */
 export type Kind =
   | { readonly kind: "buffer"; readonly storage: Storage }
@@ -49,6 +49,15 @@ export type Kind =
       readonly outputs: readonly { shape: Shape; dtype: DType }[];
     }
   | { readonly kind: "pick"; readonly output: number }
+  /** `given` values, and what was computed from them, which is what `pick` takes: `recompute` does it again for the way back. */
+  | {
+      readonly kind: "checkpoint";
+      readonly given: number;
+      readonly results: number;
+      readonly recompute: (given: readonly Node[]) => readonly Node[];
+    }
+  /** The first input, for readers that must not run before the other inputs are known. Never equal to the input itself. */
+  | { readonly kind: "barrier" }
   | { readonly kind: "variable" }
   | { readonly kind: "stop" };
 
@@ -176,8 +185,11 @@ export function nodeKey(node: Node): string {
       return `${head}|${k.output}`;
     case "matmul":
       return `${head}|${k.precision}|${k.symmetric}`;
+    case "checkpoint":
+      return `${head}|${k.given},${k.results}`;
     case "reshape":
     case "expand":
+    case "barrier":
     case "stop":
       return head;
   }

@@ -1,5 +1,5 @@
-// compiler/buffers.ts: gives every stored node a slot. Slots are reused when their last reader has run, updated in place where
-// the writing kernel reads the old value at the same index only, and donated inputs become outputs.
+// compiler/buffers.ts: gives every stored node a slot. A slot serves one value after the other, large and small; values are
+// updated in place where the writing kernel reads the old one at the same index only; donated inputs become outputs.
 import type { DType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
 import type { Node } from "../node.ts";
@@ -16,16 +16,24 @@ export const SMALL_INPUT = 1 << 18;
 /** A buffer of a plan. */
 export interface Slot {
   readonly dtype: DType;
+  /** Elements: those of its largest value. */
   readonly size: number;
   /** "leaf": given by the caller; "output": handed to the caller; "temporary": lives inside the plan. */
   readonly role: "leaf" | "output" | "temporary";
 }
 
+/** Where a value lies: in `slot`, `offset` elements behind the beginning of a value of `size` elements (itself, or the concat it is a piece of). */
+export interface Place {
+  readonly slot: number;
+  readonly offset: number;
+  readonly size: number;
+}
+
 /** Slots and who sits in them. */
 export interface BufferPlan {
   readonly slots: readonly Slot[];
-  /** Slot and offset in elements of each stored node that has memory. */
-  readonly place: ReadonlyMap<Node, { readonly slot: number; readonly offset: number }>;
+  /** Where each stored node that has memory lies. */
+  readonly place: ReadonlyMap<Node, Place>;
   /** Donated leaves whose buffer an output took over. */
   readonly reusedLeaves: ReadonlySet<Node>;
 }
@@ -102,54 +110,69 @@ export function assignBuffers(
     }
   }
 
-  // temporaries: a free list by type and size
-  const freeSlots = new Map<string, number[]>();
+  // temporaries: values that may lie in one place one after the other, then places for those
   const dying = new Map<number, Node[]>();
   for (const [owner, at] of lastRead) {
     if (!isLeaf(owner) && !outputSet.has(owner)) dying.set(at, [...(dying.get(at) ?? []), owner]);
   }
+  const tenantOf = new Map<Node, Tenant>();
   drafts.forEach((draft, at) => {
-    const taken = new Set<Node>();
     for (const { target } of draft.roots) {
       const owner = ownerOf(target);
-      if (!needed.has(target) || slotOf.has(owner)) continue;
-      const key = `${owner.dtype}:${sizeOf(owner.shape)}`;
-      const heir = settings.reuse
-        ? (dying.get(at) ?? []).find(
-            (n) =>
-              !taken.has(n) &&
-              slotOf.has(n) &&
-              firstWrite.get(n)! < at &&
-              fits(n, owner) &&
-              inPlace(draft, n, owner, ownerOf),
-          )
-        : undefined;
-      const reused = heir ? slotOf.get(heir)! : settings.reuse ? freeSlots.get(key)?.pop() : undefined;
-      if (heir) taken.add(heir);
-      if (reused !== undefined) slotOf.set(owner, reused);
-      else {
-        slotOf.set(owner, slots.length);
-        slots.push({ dtype: owner.dtype, size: sizeOf(owner.shape), role: "temporary" });
-      }
-    }
-    for (const node of dying.get(at) ?? []) {
-      if (taken.has(node) || !slotOf.has(node)) continue;
-      const key = `${node.dtype}:${sizeOf(node.shape)}`;
-      freeSlots.set(key, [...(freeSlots.get(key) ?? []), slotOf.get(node)!]);
+      if (!needed.has(target) || slotOf.has(owner) || tenantOf.has(owner)) continue;
+      const heir = (settings.reuse ? (dying.get(at) ?? []) : []).find(
+        (n) => tenantOf.get(n)?.nodes.at(-1) === n && fits(n, owner) && inPlace(draft, n, owner, ownerOf),
+      );
+      const tenant = heir
+        ? tenantOf.get(heir)!
+        : { nodes: [], dtype: owner.dtype, size: sizeOf(owner.shape), from: at, to: at };
+      tenant.nodes.push(owner);
+      tenant.to = lastRead.get(owner)!;
+      tenantOf.set(owner, tenant);
     }
   });
+  for (const tenants of settle(new Set(tenantOf.values()), settings.reuse)) {
+    for (const { nodes } of tenants) for (const node of nodes) slotOf.set(node, slots.length);
+    slots.push({ dtype: tenants[0]!.dtype, size: tenants[0]!.size, role: "temporary" });
+  }
 
-  const place = new Map<Node, { slot: number; offset: number }>();
-  for (const [node, slot] of slotOf) place.set(node, { slot, offset: 0 });
+  const place = new Map<Node, Place>();
+  for (const [node, slot] of slotOf) place.set(node, { slot, offset: 0, size: sizeOf(node.shape) });
   for (const [piece, { owner, offset }] of placed) {
-    const slot = slotOf.get(owner);
-    if (slot !== undefined) place.set(piece, { slot, offset });
+    const home = place.get(owner);
+    if (home) place.set(piece, { ...home, offset });
   }
   invariant(
     outputs.every((o) => place.has(o)),
     "every output has a slot",
   );
   return { slots, place, reusedLeaves };
+}
+
+/** Values that lie in one place one after the other, each written over the one before by a kernel that reads it. */
+interface Tenant {
+  readonly nodes: Node[];
+  readonly dtype: DType;
+  readonly size: number;
+  /** Kernels between which the place is taken, both included. */
+  readonly from: number;
+  to: number;
+}
+
+/**
+ * Tenants with one slot each: the largest choose first, and a smaller one moves into the smallest slot that is free all its
+ * time. A slot is as large as its first tenant. ("Greedy by size for shared objects", Pisarchyk and Lee, arXiv 2001.03288)
+ */
+function settle(tenants: Iterable<Tenant>, reuse: boolean): readonly (readonly Tenant[])[] {
+  const slots: Tenant[][] = [];
+  const isFree = (slot: readonly Tenant[], { dtype, from, to }: Tenant): boolean =>
+    slot[0]!.dtype === dtype && slot.every((other) => other.to < from || to < other.from);
+  for (const tenant of [...tenants].sort((a, b) => b.size - a.size || a.from - b.from)) {
+    const slot = reuse ? slots.findLast((s) => isFree(s, tenant)) : undefined;
+    if (slot) slot.push(tenant);
+    else slots.push([tenant]);
+  }
+  return slots;
 }
 
 /**

@@ -14,13 +14,20 @@ const STAGE_ROWS = 64;
 const STAGE_COLUMN_LENGTH = 2048;
 const STAGE_COLUMNS = 8192;
 
-/** Rewrites the graph below `roots`; returns the rewritten roots. Shapes, values and leaves stay. */
-export function lower(roots: readonly Node[], device: Device): Node[] {
+/** A graph that is ready to be scheduled. */
+export interface Lowered {
+  readonly roots: readonly Node[];
+  /** When the user's program made the node that became this one: its id. Nodes that only lowering knows are not in it. */
+  readonly written: ReadonlyMap<Node, number>;
+}
+
+/** Rewrites the graph below `roots`. Shapes, values and leaves stay. */
+export function lower(roots: readonly Node[], device: Device): Lowered {
   const done = new Map<Node, Node>();
   const unique = new Map<string, Node>();
   const users = new Map<Node, number>();
-  for (const node of topologicalOrder(roots))
-    for (const input of node.inputs) users.set(input, (users.get(input) ?? 0) + 1);
+  const ours = new Set(topologicalOrder(roots));
+  for (const node of ours) for (const input of node.inputs) users.set(input, (users.get(input) ?? 0) + 1);
   for (const root of roots) users.set(root, (users.get(root) ?? 0) + 1);
 
   const intern = (node: Node): Node => {
@@ -108,6 +115,8 @@ export function lower(roots: readonly Node[], device: Device): Node[] {
           .map((t) => t.node);
         return { ...node, kind: { kind: "concat", axis: -1 }, inputs: lowerAll(outputs) }; // a tuple that only `pick` sees
       }
+      case "checkpoint":
+        return { ...node, kind: { kind: "concat", axis: -1 }, inputs: inputs.slice(-k.results) }; // again a tuple
       case "pick":
         return input.kind.kind === "concat" && input.kind.axis === -1
           ? input.inputs[k.output]!
@@ -134,7 +143,10 @@ export function lower(roots: readonly Node[], device: Device): Node[] {
     return targets.map((n) => done.get(n)!);
   };
 
-  return lowerAll(roots);
+  const lowered = lowerAll(roots);
+  const written = new Map<Node, number>();
+  for (const [from, to] of done) if (ours.has(from)) written.set(to, Math.min(from.id, written.get(to) ?? from.id));
+  return { roots: lowered, written };
 }
 
 const swapsMatrix = (perm: readonly number[]): boolean => {

@@ -45,7 +45,7 @@ export interface PlanRequest {
 
 export function makePlan({ device, leaves, outputs, donated = new Map(), settings: given = {} }: PlanRequest): Plan {
   const settings = { ...defaultSettings, ...given };
-  const wanted = lower(outputs, device);
+  const { roots: wanted, written } = lower(outputs, device);
   const fusedContiguous = (node: Node): boolean => {
     const k = node.kind;
     invariant(k.kind === "fused", "only fused nodes have kernels");
@@ -54,7 +54,7 @@ export function makePlan({ device, leaves, outputs, donated = new Map(), setting
     return kernel?.contiguous ?? false;
   };
   const heirs = new Map([...donated].map(([leaf, i]) => [leaf, i === undefined ? undefined : wanted[i]]));
-  const scheduled = schedule(wanted, device.traits, settings, fusedContiguous, heirs);
+  const scheduled = schedule(wanted, device.traits, settings, fusedContiguous, heirs, written);
   const buffers = assignBuffers(scheduled, leaves, wanted, heirs, settings);
   const kernels: KernelSpec[] = [];
   const launches: Launch[] = [];
@@ -78,6 +78,7 @@ export function makePlan({ device, leaves, outputs, donated = new Map(), setting
 class Bindings {
   readonly slots: number[] = [];
   private readonly access: Binding["access"][] = [];
+  private readonly sizes: number[] = [];
   private readonly buffers: BufferPlan;
 
   constructor(buffers: BufferPlan) {
@@ -90,6 +91,7 @@ class Bindings {
     let binding = this.slots.indexOf(place.slot);
     if (binding < 0) {
       binding = this.slots.push(place.slot) - 1;
+      this.sizes[binding] = place.size;
       this.access[binding] = access;
     } else if (this.access[binding] !== access) this.access[binding] = "readwrite";
     return { binding, offset: place.offset };
@@ -98,7 +100,7 @@ class Bindings {
   list(): Binding[] {
     return this.slots.map((slot, i) => ({
       dtype: this.buffers.slots[slot]!.dtype,
-      size: Math.max(1, this.buffers.slots[slot]!.size),
+      size: Math.max(1, this.sizes[i]!),
       access: this.access[i]!,
     }));
   }

@@ -9,6 +9,7 @@ import { invariant } from "../errors.ts";
 import { createNode, type Node, topologicalOrder } from "../node.ts";
 import { sizeOf } from "../shape.ts";
 import { constantIndex, divideIndex, type Index, indexKey, linearIndex, reshapeCoordinates } from "./affine.ts";
+import { barrierWaits, needsOf, orderDrafts } from "./order.ts";
 import { affineView, chooseStored, isLeaf, viewBase } from "./store.ts";
 import { ValueBuilder, variables, visitValues } from "./values.ts";
 
@@ -62,6 +63,8 @@ export interface Draft {
   /** Of a loop that nothing has joined yet, the indices of its reads as text, and its own linear index. */
   readonly indices: Map<Node, Set<string>>;
   readonly own: Index;
+  /** Stored nodes that must be known before it runs, though it does not read them: it reads through a barrier. */
+  readonly after: Set<Node>;
   /** Values that one point takes, about. */
   work: number;
   /** Sizes of reductions, to keep unlike ones apart. */
@@ -84,6 +87,7 @@ export interface Schedule {
 
 /**
  * @param heirs - donated leaves, and the output that will take over the buffer of each if nobody reads it later
+ * @param written - when the user's program made a node
  */
 export function schedule(
   outputs: readonly Node[],
@@ -91,6 +95,7 @@ export function schedule(
   settings: SchedulerSettings,
   fusedContiguous: (fused: Node) => boolean,
   heirs: ReadonlyMap<Node, Node | undefined> = new Map(),
+  written: ReadonlyMap<Node, number> = new Map(),
 ): Schedule {
   const limits = settings.maxBindings === undefined ? traits : { ...traits, maxBindings: settings.maxBindings };
   const { stored, recomputed } = chooseStored(outputs, limits, settings, fusedContiguous);
@@ -102,9 +107,10 @@ export function schedule(
   const loads = (node: Node): boolean => stored.has(node) && !recomputed.has(node);
   const drafts = makeDrafts(order, stored, loads, placed, limits.maxBindings);
   const writers = writersOf(drafts, placed);
+  const outputSet = new Set(outputs);
   const merged = settings.merge
-    ? mergeDrafts(drafts, writers, placed, new Set(outputs), heirs, limits, settings.spreadRows)
-    : sortDrafts(drafts, writers);
+    ? mergeDrafts(drafts, writers, placed, outputSet, heirs, limits, settings.spreadRows)
+    : drafts;
   const needed = new Set<Node>(outputs);
   for (const draft of merged) {
     const own = new Set(draft.roots.flatMap((r) => (r.target === r.node ? [r.node] : [])));
@@ -112,7 +118,11 @@ export function schedule(
     if (draft.kind === "fused") for (const node of own) needed.add(node); // its kernel writes all of its outputs
   }
   for (const [piece, { owner }] of placed) if (needed.has(owner)) needed.add(piece);
-  return { drafts: merged, stored, loads, placed, needed };
+  const intermediate = (node: Node): Node | undefined => {
+    const owner = placed.get(node)?.owner ?? node;
+    return needed.has(node) && !isLeaf(owner) && !outputSet.has(owner) ? owner : undefined;
+  };
+  return { drafts: orderDrafts(merged, { writers, written, heirs, intermediate }), stored, loads, placed, needed };
 }
 
 /** A fused op's kernel writes every output, so the ones that nobody reads need memory too. */
@@ -178,6 +188,7 @@ function makeDrafts(
       reads: new Map(),
       indices: new Map(),
       own,
+      after: new Set(),
       work: 0,
       reductionSizes: new Set(),
       spread: 0,
@@ -247,6 +258,8 @@ function makeDrafts(
         loop(node, own.target, own.place);
     }
   }
+  const waits = barrierWaits(loads);
+  for (const { roots, after } of drafts) for (const { node } of roots) for (const n of waits(node)) after.add(n);
   return drafts;
 }
 
@@ -295,35 +308,6 @@ function writersOf(drafts: readonly Draft[], placed: Schedule["placed"]): Map<No
   return writers;
 }
 
-/** Order of execution: after everything that is read, otherwise as the graph was written. */
-function sortDrafts(drafts: readonly Draft[], writers: ReadonlyMap<Node, ReadonlySet<Draft>>): Draft[] {
-  const done = new Set<Draft>();
-  const out: Draft[] = [];
-  const depsOf = (d: Draft): Draft[] =>
-    [...d.reads.keys()].flatMap((n) => [...(writers.get(n) ?? [])]).filter((w) => w !== d);
-  const deps = new Map(drafts.map((d) => [d, depsOf(d)]));
-  for (const start of [...drafts].sort((a, b) => a.number - b.number)) {
-    const stack: [Draft, number][] = [[start, 0]];
-    while (stack.length > 0) {
-      const top = stack[stack.length - 1]!;
-      if (done.has(top[0])) {
-        stack.pop();
-        continue;
-      }
-      const list = deps.get(top[0])!;
-      while (top[1] < list.length && done.has(list[top[1]]!)) top[1]++;
-      if (top[1] < list.length) stack.push([list[top[1]++]!, 0]);
-      else {
-        done.add(top[0]);
-        out.push(top[0]);
-        stack.pop();
-      }
-      invariant(stack.length <= drafts.length * 2 + 2, "kernels wait for each other");
-    }
-  }
-  return out;
-}
-
 function mergeDrafts(
   drafts: readonly Draft[],
   writers: ReadonlyMap<Node, Set<Draft>>,
@@ -341,11 +325,7 @@ function mergeDrafts(
   const setBit = (set: Uint32Array, j: number): void => {
     set[j >>> 5]! |= 1 << (j & 31);
   };
-  const depsOf = (d: Draft): Set<Draft> => {
-    const out = new Set<Draft>();
-    for (const node of d.reads.keys()) for (const w of writers.get(node) ?? []) if (w !== d) out.add(w);
-    return out;
-  };
+  const depsOf = (d: Draft): Set<Draft> => needsOf(d, writers);
   const readers = new Map<Node, Set<Draft>>();
   for (const d of drafts) {
     for (const node of d.reads.keys()) {
@@ -460,6 +440,7 @@ function mergeDrafts(
       readers.get(node)!.delete(b);
       readers.get(node)!.add(a);
     }
+    for (const node of b.after) a.after.add(node);
     for (const s of b.reductionSizes) a.reductionSizes.add(s);
     a.work += b.work;
     alive[b.number] = undefined;
@@ -495,10 +476,7 @@ function mergeDrafts(
     const carrier = alive.find((a) => a && canCarry(a, rider));
     if (carrier) merge(carrier, rider);
   }
-  return sortDrafts(
-    alive.filter((d) => d !== undefined),
-    writers,
-  );
+  return alive.filter((d) => d !== undefined);
 }
 
 /** The space beside each point of a kernel: the last dimensions of what is spread, where they make up `width`. */

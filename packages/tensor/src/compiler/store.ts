@@ -1,7 +1,7 @@
 // compiler/store.ts: which nodes of the lowered graph get memory. All others are recomputed inside the kernels that read them.
 import type { Traits } from "../device/device.ts";
 import { DeviceError, invariant } from "../errors.ts";
-import { type Node, topologicalOrder } from "../node.ts";
+import { type KindName, type Node, topologicalOrder } from "../node.ts";
 import { exprCost } from "../scalar.ts";
 import { sizeOf, stridesOf } from "../shape.ts";
 import { affineStrides, linearIndex } from "./affine.ts";
@@ -22,7 +22,8 @@ export interface AffineView {
 }
 
 export const isLeaf = (node: Node): boolean => node.kind.kind === "buffer" || node.kind.kind === "input";
-const isView = (node: Node): boolean => ["reshape", "permute", "expand", "slice", "flip"].includes(node.kind.kind);
+const views: ReadonlySet<KindName> = new Set(["reshape", "permute", "expand", "slice", "flip", "barrier"]);
+const isView = (node: Node): boolean => views.has(node.kind.kind);
 const alwaysStored = (node: Node): boolean => ["reduce", "matmul", "pick", "concat"].includes(node.kind.kind);
 
 /** The node below a chain of views. */

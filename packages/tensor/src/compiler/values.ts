@@ -227,6 +227,8 @@ export function viewCoordinates(node: Node, at: readonly Index[]): Index[] | und
     }
     case "expand":
       return at.map((c, i) => (input.shape[i] === 1 ? constantIndex(0) : c));
+    case "barrier":
+      return [...at];
     case "slice":
       return at.map((c, i) => addIndex(c, constantIndex(k.starts[i]!)));
     case "flip":

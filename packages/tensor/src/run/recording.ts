@@ -8,6 +8,9 @@ const activeVariables = new Set<Node>();
 /** Whether a compiled function is being traced or a gradient recorded: then values do not exist yet. */
 export const isRecording = (): boolean => activeTraces.size > 0 || activeVariables.size > 0;
 
+/** Whether a gradient is being recorded. */
+export const isDifferentiating = (): boolean => activeVariables.size > 0;
+
 /**
  * Runs `f` on fresh variables that stand for `tensors`. Until it returns, reading anything that depends on them throws.
  * The walk back must happen inside `f` as well: once realised, a value has no history.

@@ -19,10 +19,10 @@ export interface GpuMemory {
 /** Below this an array would come out of touched heap memory, and small buffers do not matter. */
 const smallestBallast = 1 << 17;
 
-/** Multiples of 1/8 of a power of two, at least 256 bytes: at most 12 % unused. */
+/** Multiples of 1/8 of a power of two, from 256 bytes to 1 MiB apart: at most 12 % and 1 MiB unused. */
 export function sizeClass(bytes: number): number {
   if (bytes <= 256) return 256;
-  const step = 2 ** (Math.floor(Math.log2(bytes)) - 3);
+  const step = Math.min(2 ** 20, 2 ** (Math.floor(Math.log2(bytes)) - 3));
   return Math.ceil(bytes / step) * step;
 }
 
