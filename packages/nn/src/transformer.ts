@@ -1,6 +1,7 @@
 // transformer.ts: a decoder-only, pre-norm transformer as one value: initial parameters, logits, loss, and what the parameters are.
 import {
   add,
+  checkpoint,
   DTypeError,
   expandDims,
   foldIn,
@@ -315,6 +316,13 @@ function transformerLayer(config: ResolvedTransformerConfig, index: number): Tra
     const fed = feedForward.apply(params.feedForward, feedForwardNorm.apply(params.feedForwardNorm, middle));
     return { ...attended, ...fed, output: add(middle, drop(fed.output, 1)) };
   };
+  const apply: TransformerLayer["apply"] = (params, x, { key, ...info }) =>
+    around(
+      params,
+      x,
+      (normed) => attention.apply(params.attention, normed, info),
+      (y, place) => (key ? dropout(foldIn(key, place), y, rate) : y),
+    );
   return {
     init: (key) => ({
       attentionNorm: attentionNorm.init(key),
@@ -322,13 +330,7 @@ function transformerLayer(config: ResolvedTransformerConfig, index: number): Tra
       feedForwardNorm: feedForwardNorm.init(key),
       feedForward: feedForward.init(foldIn(key, 1)),
     }),
-    apply: (params, x, { key, ...info }) =>
-      around(
-        params,
-        x,
-        (normed) => attention.apply(params.attention, normed, info),
-        (y, place) => (key ? dropout(foldIn(key, place), y, rate) : y),
-      ),
+    apply: config.checkpoint ? checkpoint(apply) : apply,
     prefill: (params, x, cacheLength) =>
       around(params, x, (normed) => attention.prefill(params.attention, normed, cacheLength)),
     decode: (params, x, positions, cache) =>
