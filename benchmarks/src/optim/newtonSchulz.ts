@@ -14,15 +14,15 @@ export function newtonSchulzFlops(rows: number, cols: number): { flops: number; 
   return { flops: 5 * (4 * n * n * m + 2 * n ** 3), leastFlops: Math.min(symmetric, gram) };
 }
 
-function newtonSchulzCase(rows: number, cols: number, batch?: number): Case {
+function newtonSchulzCase(rows: number, cols: number, batch?: number, form?: "plain" | "gram"): Case {
   const lead = batch === undefined ? [] : [batch];
   const { flops, leastFlops } = newtonSchulzFlops(rows, cols);
   const count = batch ?? 1;
   return {
-    name: "newton-schulz keller x5",
+    name: `newton-schulz keller x5${form ? `, ${form}` : ""}`,
     shape: [...lead, rows, cols],
     inputs: () => [normal(key(1), [...lead, rows, cols])],
-    run: (x) => newtonSchulz(x!),
+    run: (x) => newtonSchulz(x!, { ...(form && { form }) }),
     flops: count * flops,
     leastFlops: count * leastFlops,
     bytes: 8 * count * rows * cols,
@@ -73,4 +73,7 @@ export const newtonSchulzCases = (small: boolean): Case[] =>
         newtonSchulzCase(2304, 768),
         newtonSchulzCase(768, 768, 48),
         newtonSchulzCase(768, 3072, 24),
+        // the forms that the shapes do not choose
+        newtonSchulzCase(768, 768, 48, "gram"),
+        newtonSchulzCase(768, 3072, 24, "plain"),
       ];

@@ -78,7 +78,8 @@ export function chooseWide(
       }
     },
   );
-  for (const { target, index } of stores) if (!access(target, index, false)) possible = false;
+  for (const store of stores)
+    if (!access(store.target, store.index, false) && !isRider(store, sizeOf(shape))) possible = false;
   // a single element of a vec4 can be read, but not written without a race on the other three
   const vec4 = new Set([...aligned].filter((b) => bindings[b]!.access === "read" || !misaligned.has(b)));
   return possible && vec4.size > 0 ? { vec4, varying } : undefined;
@@ -171,7 +172,9 @@ export function emitWide(kernel: LoopKernel, { vec4, varying }: Wide, { software
     if (vec4.has(target))
       return [`b${target}[(${body.index(index)}) >> 2u] = ${stored(splat(value), `vec4<${type}>`)};`];
     const writeOne = (c: number): string => `b${target}[${shifted(index, c)}] = ${stored(component(value, c), "u32")};`;
-    return isRider(store, quads) ? [`if (place == 0u) { ${writeOne(0)} }`] : components.map((_, c) => writeOne(c));
+    return isRider(store, sizeOf(shape))
+      ? [`if (place == 0u) { ${writeOne(0)} }`]
+      : components.map((_, c) => writeOne(c));
   });
   for (const write of writes) body.line(write);
 
