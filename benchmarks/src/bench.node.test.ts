@@ -32,6 +32,8 @@ async function contextOf(): Promise<{ context: Context; printed: string[] }> {
     date: "",
     versions: {},
     commit: "",
+    toggles: [],
+    peaks: null,
   };
   const report = startReport({ json: true, machine, view: views.kernels, print: (text) => void printed.push(text) });
   const device = await connect({ device: "cpu" });
@@ -135,7 +137,7 @@ test("a wrong result is a failure, and the next case goes on", async () => {
 });
 
 test("the floor is the larger of arithmetic and memory", () => {
-  const peaks = { f32: 50, f16: 800, gigabytesPerSecond: 4000 };
+  const peaks = { f32: 50, f16: 800, gigabytesPerSecond: 4000, source: "" };
   expect(floorMs(peaks, "f32", 1e12, 1e9)).toBe(20);
   expect(floorMs(peaks, "f16", 1e12, 8e9)).toBe(2);
   expect(floorMs(undefined, "f32", 1, 1)).toBeNull();

@@ -2,7 +2,7 @@
 import type { ConnectOptions } from "@mc/tensor";
 import { kernelCases } from "./kernels/kernels.ts";
 import { type Context, withFreshDevice } from "./lib/context.ts";
-import { describeMachine, peaksOf } from "./lib/machine.ts";
+import { describeMachine } from "./lib/machine.ts";
 import { startReport, views } from "./lib/report.ts";
 import { runCases } from "./lib/runCases.ts";
 import { benchMoe } from "./moe.ts";
@@ -36,7 +36,7 @@ export async function bench(args: readonly string[], print?: (text: string) => v
   };
   // a replay runs on devices of its own, which compute nothing
   const context = await withFreshDevice(suite === "replay" ? { device: "cpu" } : connection, async (device) => {
-    const machine = describeMachine(suite, device, options.machine);
+    const machine = await describeMachine(device, options);
     const { json, peers } = options;
     const report = startReport({ json, machine, view: views[suite], peers, ...(print && { print }) });
     const context: Context = {
@@ -47,7 +47,7 @@ export async function bench(args: readonly string[], print?: (text: string) => v
       small: device.kind === "cpu" || device.software,
       budget: options.budget,
       wanted: (name) => name.includes(options.filter),
-      peaks: peaksOf(machine),
+      peaks: machine.peaks ?? undefined,
       report,
     };
     await commands[suite](context, options);

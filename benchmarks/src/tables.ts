@@ -59,6 +59,7 @@ function section({ file, header, lines }: Results): string {
     header.machine,
     header.driver && `driver ${header.driver}`,
     ...versions.map((v) => v.join(" ")),
+    ...((header.toggles as string[] | undefined) ?? []),
     header.date,
   ];
   const title = `### ${titles[header.suite] ?? header.suite}${header.title ? `: ${header.title}` : ""}`;

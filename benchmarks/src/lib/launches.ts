@@ -8,7 +8,7 @@ export interface Launches<R> {
   readonly result: R;
   /** Runs the same kernels on the same buffers. */
   readonly run: () => void;
-  /** The variants (or else labels) that ran, each once, in order. */
+  /** The variants that ran, each once, in order. */
   readonly kernels: readonly string[];
 }
 
@@ -27,13 +27,9 @@ export function captureLaunches<R>(device: Device, call: () => R): Launches<R> {
       run: () => {
         for (const args of seen) execute(...args);
       },
-      kernels: [...new Set(seen.flatMap(([launches]) => launches.map(({ executable }) => kernelName(executable))))],
+      kernels: [...new Set(seen.flatMap(([launches]) => launches.map(({ executable }) => executable.variant)))],
     };
   } finally {
     Reflect.deleteProperty(device, "execute"); // the method of the class shows again
   }
 }
-
-/** The variant of a kernel where it has one, else its label. */
-export const kernelName = (executable: { readonly label: string; readonly variant?: string }): string =>
-  executable.variant ?? executable.label;

@@ -2,14 +2,17 @@
 import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
 import { cpus } from "node:os";
-import type { Device } from "@mc/tensor";
+import { type Device, measureRoofline } from "@mc/tensor";
 import data from "../../machines.json" with { type: "json" };
 
-/** Rates that a machine reaches at best; where they come from stands in `machines.json`. */
+/** Rates that a machine reaches at best: TFLOP/s of f32 and of half-precision products, and GB/s of memory. */
 export interface Peaks {
   readonly f32: number;
-  readonly f16: number;
+  /** Missing where nobody has measured it. */
+  readonly f16?: number;
   readonly gigabytesPerSecond: number;
+  /** Where the rates come from. */
+  readonly source: string;
 }
 
 /** The first line of a file of results. */
@@ -22,29 +25,46 @@ export interface Machine {
   readonly date: string;
   readonly versions: Readonly<Record<string, string>>;
   readonly commit: string;
+  /** Dawn features that were switched on: "disable_robustness", for example. */
+  readonly toggles: readonly string[];
+  /** The rates behind `floor_ms`. */
+  readonly peaks: Peaks | null;
 }
 
-/** Describes a run of `suite` on this machine. @param name - the machine's name, if it does not say it itself */
-export function describeMachine(suite: string, device: Device, name?: string): Machine {
+/** Describes a run on this machine. `machine`: its name, if it does not say it itself. */
+export async function describeMachine(
+  device: Device,
+  { suite, machine: name, toggles }: { suite: string; machine?: string | undefined; toggles: readonly string[] },
+): Promise<Machine> {
   const gpu = device.kind === "webgpu" && !device.software ? nvidia() : undefined;
+  const machine = name ?? gpu?.name ?? `${cpus()[0]?.model.trim() ?? "unknown CPU"}, ${cpus().length} threads`;
   return {
     suite,
-    machine: name ?? gpu?.name ?? `${cpus()[0]?.model.trim() ?? "unknown CPU"}, ${cpus().length} threads`,
+    machine,
     driver: gpu?.driver ?? "",
     device: device.description,
     date: new Date().toISOString().slice(0, 10),
     versions: { node: process.versions.node, webgpu: packageVersion("webgpu") },
     commit: process.env.MC_COMMIT ?? output("git", ["rev-parse", "--short", "HEAD"]) ?? "",
+    toggles,
+    peaks: (await peaksOf(device, machine)) ?? null,
   };
 }
 
-/** The peaks of a machine that `machines.json` knows. */
-export function peaksOf({ machine, device }: Pick<Machine, "machine" | "device">): Peaks | undefined {
-  // a CPU of a machine with a known GPU is not that GPU
-  const known = device.startsWith("cpu")
-    ? undefined
-    : data.machines.find(({ match }) => new RegExp(match).test(machine));
-  return known && { ...known.tflops, gigabytesPerSecond: known.gigabytesPerSecond };
+/**
+ * The peaks of a machine: those of `machines.json`, else what two probes reach on its GPU. None on CPUs, where the probe would be
+ * the very kernel that it is to judge.
+ */
+async function peaksOf(device: Device, machine: string): Promise<Peaks | undefined> {
+  if (device.kind === "cpu" || device.software) return undefined;
+  const known = data.machines.find(({ match }) => new RegExp(match).test(machine));
+  if (known) return { ...known.tflops, gigabytesPerSecond: known.gigabytesPerSecond, source: known.source };
+  try {
+    const { gflops, gbs } = await measureRoofline(device);
+    return { f32: gflops / 1000, gigabytesPerSecond: gbs, source: "probes: our own fastest product and copy" };
+  } catch {
+    return undefined; // a GPU without timestamps: then there are no floors
+  }
 }
 
 /** Least time of `flops` and `bytes` on a machine, milliseconds: max(flops / peak, bytes / bandwidth). */
@@ -54,8 +74,9 @@ export function floorMs(
   flops: number,
   bytes: number,
 ): number | null {
-  if (!peaks) return null;
-  return Math.max(flops / (peaks[precision] * 1e9), bytes / (peaks.gigabytesPerSecond * 1e6));
+  const peak = peaks?.[precision];
+  if (!peaks || !peak) return null;
+  return Math.max(flops / (peak * 1e9), bytes / (peaks.gigabytesPerSecond * 1e6));
 }
 
 function nvidia(): { name: string; driver: string } | undefined {

@@ -112,7 +112,7 @@ export function startReport({ json, machine, view, peers = false, print = consol
   else {
     const versions = Object.entries(machine.versions).map(([name, version]) => `${name} ${version}`);
     print(
-      `${machine.device} on ${[machine.machine, machine.driver, ...versions, machine.date].filter(Boolean).join(", ")}`,
+      `${machine.device} on ${[machine.machine, machine.driver, ...versions, ...machine.toggles, machine.date].filter(Boolean).join(", ")}`,
     );
     print(shown.map(({ key, width }) => pad(key, width)).join("  "));
   }
