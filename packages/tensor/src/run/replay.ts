@@ -2,7 +2,6 @@
 import { SMALL_INPUT } from "../compiler/buffers.ts";
 import type { Storage } from "../device/storage.ts";
 import { bufferNode, type Node } from "../node.ts";
-import { sizeOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import { storageOf } from "./realise.ts";
 import type { Kept, Recording } from "./record.ts";
@@ -39,11 +38,7 @@ export function replay(recording: Recording, tensors: readonly Tensor[]): unknow
     const moves = plan.reusedLeaves[slot] === true; // into the buffer of a donated argument
     const taken = moves || (plan.slots[slot]!.role === "output" && !kept.buffers[slot]);
     if (taken && !handed.has(slot)) whole.push([i, buffers[slot]!, moves, node]);
-    else {
-      const copy = device.allocate(node.dtype, sizeOf(node.shape));
-      device.copy(buffers[slot]!, copy);
-      results[i] = wrap(copy, node);
-    }
+    else results[i] = wrap(device.copyOf(buffers[slot]!), node);
     handed.add(slot);
   });
   // from here on the donated tensors are gone

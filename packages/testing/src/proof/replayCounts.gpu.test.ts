@@ -2,7 +2,7 @@
 import { valueAndGrad } from "@mc/autograd";
 import { type TransformerParams, transformer } from "@mc/nn";
 import { muonClip, type OptimizerState } from "@mc/optim";
-import { compile, explain, key, realise, type Tensor, tensor, treeLeaves } from "@mc/tensor";
+import { add, compile, explain, key, mul, realise, sum, type Tensor, tensor, treeLeaves } from "@mc/tensor";
 import { expect, test, vi } from "vitest";
 import { testDevice } from "../host.ts";
 
@@ -58,4 +58,44 @@ test("a replay makes no buffer, bind group, pipeline or graph node, reads nothin
   expect(dispatches).toBeGreaterThanOrEqual(kernels.length);
   expect((after.submits - before.submits) / 4, "submits a replay").toBeLessThanOrEqual(Math.ceil(dispatches / 128));
   expect(download).not.toHaveBeenCalled();
+});
+
+test("small results that nobody disposes make no buffers either, and are values like others", async () => {
+  const step = compile(
+    ({ w }: { w: Tensor }, x: Tensor) => {
+      const next = add(w, x);
+      return { w: next, loss: sum(next), first: mul(x, 2) };
+    },
+    { donate: ["w"] },
+  );
+  const x = await realise(tensor([1, 2, 3]));
+  let w = await realise(tensor([0, 0, 0]));
+  const losses: Tensor[] = [];
+  const firsts: Tensor[] = [];
+  const run = (): void => {
+    const out = step({ w }, x);
+    w = out.w;
+    losses.push(out.loss);
+    firsts.push(out.first);
+  };
+  for (let i = 0; i < 3; i++) run();
+  await device.settle();
+  const before = device.stats().buffersCreated;
+  for (let i = 0; i < 30; i++) run();
+  await device.settle();
+  expect(device.stats().buffersCreated - before).toBe(0);
+  // read, computed with, passed on, donated, and given back
+  expect(await Promise.all(losses.slice(0, 4).map((l) => l.item()))).toEqual([6, 12, 18, 24]);
+  expect(await add(losses[4]!, losses[5]!).item()).toBe(66);
+  expect(await losses[5]!.item()).toBe(36);
+  expect(await step({ w: firsts[0]! }, firsts[1]!).loss.item()).toBe(24);
+  const both = compile((a: Tensor) => [a, firsts[2]!, mul(a, 0.5)], { donate: true })(firsts[3]!);
+  expect(await Promise.all(both.map((t) => t.toArray()))).toEqual([
+    [2, 4, 6],
+    [2, 4, 6],
+    [1, 2, 3],
+  ]);
+  losses[6]!.dispose();
+  run();
+  expect(await losses.at(-1)!.item()).toBe(34 * 6);
 });

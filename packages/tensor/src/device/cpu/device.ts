@@ -120,6 +120,12 @@ export class CpuDevice implements Device {
     (to.handle as TypedArray).set(from.handle as TypedArray);
   }
 
+  copyOf(from: Storage): Storage {
+    const to = this.allocate(from.dtype, from.size);
+    this.copy(from, to);
+    return to;
+  }
+
   prepare(kernel: KernelSpec): Executable {
     if (kernel.kind === "loop") {
       const source = emitJavaScript(kernel, this.precision);

@@ -7,6 +7,12 @@ const dispatchesPerSubmit = 128;
 /** Submissions of so many dispatches that come together. */
 export const submitsOf = (dispatches: number): number => Math.max(1, Math.ceil(dispatches / dispatchesPerSubmit));
 
+/** Where something begins in a buffer. */
+export interface Place {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+}
+
 /** An ordered queue over one GPUQueue, with a command encoder that is submitted late and in few pieces. */
 export class Commands {
   private readonly gpu: GPUDevice;
@@ -66,14 +72,14 @@ export class Commands {
     return this.openPass;
   }
 
-  copy(from: GPUBuffer, to: GPUBuffer, bytes: number): void {
+  copy(from: Place, to: Place, bytes: number): void {
     this.endPass();
-    this.open().copyBufferToBuffer(from, 0, to, 0, bytes);
+    this.open().copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, bytes);
   }
 
-  write(buffer: GPUBuffer, data: ArrayBufferView<ArrayBuffer>): void {
+  write({ buffer, offset }: Place, data: ArrayBufferView<ArrayBuffer>): void {
     this.flush(); // the queue writes at once: before it, what was encoded before it
-    this.gpu.queue.writeBuffer(buffer, 0, data.buffer, data.byteOffset, data.byteLength);
+    this.gpu.queue.writeBuffer(buffer, offset, data.buffer, data.byteOffset, data.byteLength);
   }
 
   /** Calls back once everything encoded so far is submitted. */

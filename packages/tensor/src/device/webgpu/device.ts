@@ -18,7 +18,7 @@ import { BindGroups, scratchParts } from "./bindGroups.ts";
 import { Commands, submitsOf } from "./commands.ts";
 import { emitWgsl } from "./emitWgsl.ts";
 import type { MatrixUnit } from "./matmul/matrixUnit.ts";
-import { BufferPool, type GpuMemory } from "./memory.ts";
+import { BufferPool, type GpuMemory, pieceBytes } from "./memory.ts";
 import { type GpuExecutable, PipelineCache } from "./pipelines.ts";
 import type { Target, Variants } from "./program.ts";
 import { ReadbackRing } from "./readback.ts";
@@ -153,7 +153,7 @@ export class WebGpuDevice implements Device {
     let bytes = deviceArray(storage.dtype, data);
     if (bytes.byteLength === 0) return;
     if (this.commands.delayed && bytes === data) bytes = bytes.slice();
-    this.commands.order(undefined, () => this.commands.write(memory.buffer, bytes));
+    this.commands.order(undefined, () => this.commands.write(memory, bytes));
   }
 
   download(storage: Storage): Promise<TypedArray> {
@@ -167,7 +167,7 @@ export class WebGpuDevice implements Device {
           return;
         }
         const buffer = this.readback.take(bytes);
-        this.commands.copy(memory.buffer, buffer, bytes);
+        this.commands.copy(memory, { buffer, offset: 0 }, bytes);
         this.commands.afterSubmit(() => this.readback.read(buffer, bytes).then(resolve, reject));
       });
     });
@@ -180,8 +180,17 @@ export class WebGpuDevice implements Device {
     if (source === target || from.size === 0) return;
     this.commands.order(undefined, () => {
       if (this.tainted) target.failure ??= source.failure;
-      this.commands.copy(source.buffer, target.buffer, from.size * 4);
+      this.commands.copy(source, target, from.size * 4);
     });
+  }
+
+  copyOf(from: Storage): Storage {
+    const { dtype, size } = from;
+    // never from a page to itself: WebGPU copies between different buffers
+    const small = bytesOf(size) <= pieceBytes && !memoryOf(from).paged;
+    const to = small ? this.own(this.pool.takePiece(), dtype, size) : this.allocate(dtype, size);
+    this.copy(from, to);
+    return to;
   }
 
   prepare(kernel: KernelSpec): Executable {
@@ -194,14 +203,14 @@ export class WebGpuDevice implements Device {
 
   execute(launches: readonly Launch[], buffers: readonly Storage[], replay?: object): void {
     if (this.lost) throw this.lost;
-    const memories = buffers.map(memoryOf);
+    const memories = buffers.map((storage) => this.bindable(storage));
     this.commands.order(compiled(launches), () => this.encode(launches, memories, replay));
   }
 
   time(launches: readonly Launch[], buffers: readonly Storage[], { apart, replay }: TimeOptions): Promise<LaunchTimes> {
     if (!this.gpu.features.has("timestamp-query")) throw noTimestamps(this.description);
     if (this.lost) throw this.lost;
-    const memories = buffers.map(memoryOf);
+    const memories = buffers.map((storage) => this.bindable(storage));
     const stamps = new Promise<ArrayBuffer>((resolve, reject) => {
       this.commands.order(compiled(launches), () => {
         const stopwatch = new Stopwatch(this.gpu);
@@ -248,6 +257,19 @@ export class WebGpuDevice implements Device {
     const holding: Holding = { memory };
     this.dropped.register(holding, memory, holding);
     return { device: this, dtype, size, handle: holding, dead: null };
+  }
+
+  /** The memory of a storage as kernels can bind it: out of its page, if it lies in one. */
+  private bindable(storage: Storage): GpuMemory {
+    const memory = memoryOf(storage);
+    if (!memory.paged) return memory;
+    const moved = this.allocate(storage.dtype, storage.size);
+    this.copy(storage, moved);
+    const [old, fresh] = [storage.handle as Holding, moved.handle as Holding];
+    this.dropped.unregister(old);
+    this.pool.give(memory);
+    storage.handle = fresh;
+    return fresh.memory;
   }
 
   private chooseFused({ op, inputSpecs, params }: FusedKernel) {

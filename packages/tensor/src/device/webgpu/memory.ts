@@ -5,8 +5,12 @@ import { DeviceError } from "../../errors.ts";
 export interface GpuMemory {
   readonly id: number;
   readonly buffer: GPUBuffer;
-  /** Size of the buffer: the size class, not the tensor. */
+  /** Where it begins in the buffer: 0, except in a page. */
+  readonly offset: number;
+  /** Size: the size class, not the tensor. */
   readonly bytes: number;
+  /** Whether it is a piece of a page, which no kernel may bind: WebGPU minds whole buffers, and would see neighbours overlap. */
+  readonly paged: boolean;
   /**
    * An array that nobody touches, as large as the buffer: V8 does not see GPU memory, but counts this and so collects dropped
    * tensors in time. Costs address space, not memory.
@@ -35,6 +39,10 @@ function ballastOf(bytes: number): ArrayBuffer | undefined {
   }
 }
 
+/** Bytes of a piece of a page, and of a page. */
+export const pieceBytes = 256;
+const pageBytes = 1 << 16;
+
 /** What the pool needs of its device. */
 export interface PoolOptions {
   readonly gpu: GPUDevice;
@@ -52,6 +60,7 @@ export class BufferPool {
   /** By size class; the maps keep the order of return, oldest first. */
   private readonly free = new Map<number, GpuMemory[]>();
   private readonly order = new Set<GpuMemory>();
+  private readonly pieces: GpuMemory[] = [];
   private nextId = 0;
   liveBytes = 0;
   pooledBytes = 0;
@@ -81,9 +90,30 @@ export class BufferPool {
     return memory;
   }
 
+  /** Room for a small value that is copied and read, such as a loss: a piece of a page, so that no buffer is made for each. */
+  takePiece(): GpuMemory {
+    if (this.pieces.length === 0) {
+      const page = this.create(pageBytes);
+      for (let offset = pageBytes - pieceBytes; offset >= 0; offset -= pieceBytes)
+        this.pieces.push({ ...page, id: this.nextId++, offset, bytes: pieceBytes, paged: true });
+      this.pooledBytes += pageBytes;
+    }
+    const memory = this.pieces.pop()!;
+    this.pooledBytes -= pieceBytes;
+    this.liveBytes += pieceBytes;
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    return memory;
+  }
+
   /** Takes a buffer back for reuse; the oldest unused ones go when too many wait. */
   give(memory: GpuMemory): void {
     this.liveBytes -= memory.bytes;
+    if (memory.paged) {
+      memory.failure = undefined; // what comes next is written over it
+      this.pieces.push(memory);
+      this.pooledBytes += memory.bytes;
+      return;
+    }
     if (memory.failure) {
       this.options.destroy(memory);
       return;
@@ -116,7 +146,15 @@ export class BufferPool {
       usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
     });
     const outcome = gpu.popErrorScope();
-    const memory: GpuMemory = { id: this.nextId++, buffer, bytes: size, ballast: ballastOf(size), failure: undefined };
+    const memory: GpuMemory = {
+      id: this.nextId++,
+      buffer,
+      offset: 0,
+      bytes: size,
+      paged: false,
+      ballast: ballastOf(size),
+      failure: undefined,
+    };
     this.created++;
     track(
       outcome.then((error) => {
