@@ -1,4 +1,7 @@
 // Small runs of every sub-command on the CPU: lines have the promised fields, and a wrong result is found.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { add, connect, key, normal, type Tensor } from "@mc/tensor";
 import { expect, test } from "vitest";
 import type { Context } from "./lib/context.ts";
@@ -10,6 +13,7 @@ import { elementCheck } from "./lib/sample.ts";
 import { bench } from "./main.ts";
 import { readOptions } from "./options.ts";
 import { runPeers } from "./peers.ts";
+import { writePicture } from "./picture.ts";
 
 type Line = Record<string, unknown>;
 
@@ -87,6 +91,26 @@ test("train: whole steps", async () => {
     first_step_s: expect.any(Number),
     clip_dispatches: expect.any(Number),
   });
+});
+
+test("profile: totals, then every kind of kernel with its time and floor; and a picture of it", async () => {
+  const { code, machine, lines } = await run("profile", "--models", "5K", "--steps", "1");
+  expect(code).toBe(0);
+  const [totals, ...groups] = lines;
+  expect(totals).toMatchObject({ name: "5K muonclip", total: true, runs: 1, floor_ms: expect.any(Number) });
+  const fields = ["label", "variant", "shape", "dispatches", "median_ms", "floor_ms", "flops", "bytes", "count"];
+  for (const group of groups) expect(Object.keys(group)).toEqual(expect.arrayContaining(fields));
+  expect(groups.reduce((sum, g) => sum + (g.share as number), 0)).toBeCloseTo(1, 2);
+
+  const folder = mkdtempSync(join(tmpdir(), "profile-"));
+  const [from, to] = [join(folder, "profile.jsonl"), join(folder, "profile.svg")];
+  writeFileSync(from, [machine, ...lines].map((line) => JSON.stringify(line)).join("\n"));
+  await writePicture(from, to);
+  const svg = readFileSync(to, "utf8");
+  expect(svg).toMatch(/^<svg role="img" aria-label="Where the time of a training step goes: 5K muonclip"/);
+  expect(svg).toContain("other kernels of");
+  expect(svg).not.toMatch(/NaN|undefined|Infinity|https?:(?!\/\/www\.w3\.org)/);
+  rmSync(folder, { recursive: true });
 });
 
 test("verify: proofs, and their count", async () => {

@@ -5,8 +5,13 @@ import { writeTables } from "./tables.ts";
 const args = process.argv.slice(2);
 
 async function run(): Promise<number> {
-  if (args[0] !== "tables") return bench(args);
-  writeTables();
+  const [command, from, to] = args;
+  if (command === "tables") writeTables();
+  else if (command === "picture") {
+    if (!from || !to) throw new Error("bench picture: needs the file of a profile and the file of the picture");
+    const { writePicture } = await import("./picture.ts"); // Vega, which only pictures need
+    await writePicture(from, to);
+  } else return bench(args);
   return 0;
 }
 

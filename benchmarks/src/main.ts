@@ -9,6 +9,7 @@ import { benchMoe } from "./moe.ts";
 import { benchOptim } from "./optim/optim.ts";
 import { type Options, readOptions, type Suite, usage } from "./options.ts";
 import { runPeers } from "./peers.ts";
+import { benchProfile } from "./profile.ts";
 import { benchReplay } from "./replay.ts";
 import { benchTrain } from "./train/train.ts";
 import { verify } from "./verify/verify.ts";
@@ -20,6 +21,7 @@ const commands: Readonly<Record<Suite, (context: Context, options: Options) => P
   verify,
   moe: benchMoe,
   replay: benchReplay,
+  profile: benchProfile,
 };
 
 /** Runs one sub-command and resolves to the exit code. @param print - where lines go; default standard output */
@@ -33,6 +35,7 @@ export async function bench(args: readonly string[], print?: (text: string) => v
   const connection: ConnectOptions = {
     ...(options.device && { device: options.device }),
     ...(toggles.length > 0 && { toggles }),
+    ...(suite === "profile" && { timestamps: "exact" as const }),
   };
   // a replay runs on devices of its own, which compute nothing
   const context = await withFreshDevice(suite === "replay" ? { device: "cpu" } : connection, async (device) => {

@@ -4,7 +4,7 @@ import type { MatmulPrecision } from "./lib/context.ts";
 import { models, optimizerNames } from "./train/models.ts";
 
 /** Sub-commands that measure. */
-export const suites = ["kernels", "optim", "train", "verify", "moe", "replay"] as const;
+export const suites = ["kernels", "optim", "train", "verify", "moe", "replay", "profile"] as const;
 /** A sub-command that measures. */
 export type Suite = (typeof suites)[number];
 
@@ -30,6 +30,8 @@ export const usage = `Usage: npm run bench -- ${suites.join("|")} [options]
        npm run bench -- tables             writes the tables of benchmarks/README.md from benchmarks/results
        npm run bench -- bundle --out DIR   a folder that runs the benchmarks where there is no network
 
+       npm run bench -- picture RESULTS SVG   draws a file of profile --json
+
   --json                   one JSON object a line, the machine first; default: a table
   --filter TEXT            only cases whose name or shape contains it
   --device cpu|webgpu      default: a GPU where there is one, else the CPU
@@ -40,7 +42,7 @@ export const usage = `Usage: npm run bench -- ${suites.join("|")} [options]
   --peers                  kernels, optim, train: also time jax-js, TensorFlow.js and PyTorch, where the machine has them
   --models ${models.map((m) => m.name).join(",")}   train: which; default: all on a GPU, the first on a CPU
   --optimizers ${optimizerNames.join(",")}
-  --steps N                train: most timed steps; moe, replay: timed steps; default 20
+  --steps N                train: most timed steps; moe, replay, profile: timed steps; default 20
   --list                   replay: the kernels of each step, counted by label`;
 
 /** Reads the command line. @returns undefined if it asks for help @throws Error for anything it does not know */

@@ -90,6 +90,7 @@ export const views = {
     "trace_and_plan_ms",
     "first_step_ms",
   ],
+  profile: [], // prints a table of its own
   verify: ["name", "shape", "dtype", "kernel", "error"],
 } as const satisfies Record<string, readonly string[]>;
 
@@ -114,7 +115,7 @@ export function startReport({ json, machine, view, peers = false, print = consol
     print(
       `${machine.device} on ${[machine.machine, machine.driver, ...versions, ...machine.toggles, machine.date].filter(Boolean).join(", ")}`,
     );
-    print(shown.map(({ key, width }) => pad(key, width)).join("  "));
+    if (shown.length > 0) print(shown.map(({ key, width }) => pad(key, width)).join("  "));
   }
   return {
     get failures() {
@@ -124,6 +125,7 @@ export function startReport({ json, machine, view, peers = false, print = consol
       // a peer that is wrong is shown; it is not our failure
       if (line.failed !== undefined && line.framework === undefined) failures++;
       if (json) return print(JSON.stringify(line, rounded));
+      if (shown.length === 0) return;
       const text = shown.map(({ key, width }) => pad(cell(key, line[key]), width)).join("  ");
       print(line.failed === undefined ? text : `${text}  WRONG: ${line.failed}`);
     },
