@@ -15,8 +15,12 @@ export interface ProfileOptions {
 
 /** Profiles each step on a device of its own: a line of totals, then one for each group of kernels, the longest first. */
 export async function benchProfile(context: Context, options: ProfileOptions): Promise<void> {
-  const { connection, peaks, precision, report, small, wanted } = context;
-  const roofline = peaks && { gflops: 1000 * peaks[precision], gbs: peaks.gigabytesPerSecond };
+  const { connection, peaks, report, small, wanted } = context;
+  const roofline = peaks && {
+    gflops: 1000 * peaks.f32,
+    gbs: peaks.gigabytesPerSecond,
+    tensorGflops: 1000 * peaks.f16,
+  };
   const runs = small ? Math.min(3, options.steps) : options.steps;
   for (const model of models.filter((m) => (options.models ?? ["0.87M"]).includes(m.name))) {
     for (const optimizer of options.optimizers ?? ["muonclip"]) {

@@ -31,7 +31,7 @@ export interface Measured {
   readonly share: number;
   /** The least time that its work takes by the roofline: the larger of flops / peak flops and bytes / peak bandwidth. */
   readonly floorMs: number;
-  /** medianMs / floorMs: 1 is the floor. Below 1 where caches, or arithmetic below f32, beat the roofline. */
+  /** medianMs / floorMs: 1 is the floor. Below 1 where caches beat the roofline. */
   readonly distance: number;
 }
 
@@ -229,7 +229,9 @@ function summarise(
     distance: medianMs / floorMs,
   });
   const kernels = explained.kernels.map((k, i): KernelProfile => {
-    const floorMs = Math.max(k.flops / roofline.gflops, k.bytes / roofline.gbs) / 1e6;
+    const { gflops, gbs, tensorGflops = gflops } = roofline;
+    const peak = k.variant.startsWith("matmul tensor") ? tensorGflops : gflops;
+    const floorMs = Math.max(k.flops / peak, k.bytes / gbs) / 1e6;
     const { label, kind, variant, shape, hash } = k;
     return { label, kind, variant, shape, hash, ...measured(k, each[i]!, floorMs) };
   });

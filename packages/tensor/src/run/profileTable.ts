@@ -24,7 +24,7 @@ export function profileTable(profile: Omit<Profile, "toString">): string {
   return [
     `${device}: ${dispatches} dispatches in ${submits} submits, medians of ${runs} runs`,
     `a replay takes ${time(profile.wallMs)} ms: kernels one by one ${time(profile.kernelMs)} ms, together ${time(profile.gpuMs)} ms, gaps ${time(profile.gapMs)} ms; JavaScript ${time(profile.javascriptMs)} ms, ${figure(profile.javascriptUsPerDispatch)} us a dispatch`,
-    `floor ${time(profile.floorMs)} ms at ${figure(roofline.gflops)} GFLOP/s and ${figure(roofline.gbs)} GB/s`,
+    `floor ${time(profile.floorMs)} ms at ${figure(roofline.gflops)} GFLOP/s${roofline.tensorGflops ? ` (f16 products ${figure(roofline.tensorGflops)})` : ""} and ${figure(roofline.gbs)} GB/s`,
     ...(clockStepMs > 0.01
       ? [
           `this clock has steps of ${figure(clockStepMs)} ms, too coarse for short kernels: connect({ timestamps: "exact" })`,

@@ -16,6 +16,8 @@ export interface Roofline {
   readonly gflops: number;
   /** Memory traffic, reads and writes together, 10^9 bytes a second. */
   readonly gbs: number;
+  /** Matrix products in f16 on matrix units, 10^9 operations a second; default `gflops`. */
+  readonly tensorGflops?: number;
 }
 
 // Probes grow until one takes this long: long enough to measure, short enough to wait for.
@@ -26,7 +28,7 @@ const LARGEST_COPY = 2 ** 25;
 
 /**
  * Measures a device's roofline with two small probes: the fastest square f32 product of up to 4096^3, and the faster of the device's
- * own copy and an element-wise kernel over up to 128 MiB. So a floor says what this machine was seen to do, not what a data sheet
+ * own copy and an element-wise kernel over up to 128 MiB; with `matmulPrecision: "f16"` the fastest such product as well. So a floor says what this machine was seen to do, not what a data sheet
  * promises; where better figures are known (another library's, a specification's), pass those to `profile` instead.
  *
  * @param device - default: the connected one
@@ -34,16 +36,20 @@ const LARGEST_COPY = 2 ** 25;
  * @example const { gflops, gbs } = await measureRoofline(); // { gflops: 34100, gbs: 2700 } on a large GPU
  */
 export async function measureRoofline(device: Device = connectedDevice()): Promise<Roofline> {
-  return { gflops: await productRate(device), gbs: await copyRate(device) };
+  return {
+    gflops: await productRate(device, "f32"),
+    gbs: await copyRate(device),
+    ...(device.matmulPrecision === "f16" && { tensorGflops: await productRate(device) }),
+  };
 }
 
 /** 2 n^3 operations over the time of an n^3 product, the best n. */
-async function productRate(device: Device): Promise<number> {
+async function productRate(device: Device, precision?: "f32"): Promise<number> {
   let best = 0;
   for (let n = 256; n <= LARGEST_PRODUCT; n *= 2) {
     const [a, b] = splitKey(key(n, { device }), 2).map((k) => uniform(k, [n, n], { low: -1 })) as [Tensor, Tensor];
     await realise([a, b]);
-    const ms = await leastTime(device, matmul(a, b));
+    const ms = await leastTime(device, matmul(a, b, { precision }));
     for (const t of [a, b]) t.dispose();
     best = Math.max(best, (2 * n ** 3) / ms / 1e6);
     if (ms > LONG_MS) break;
