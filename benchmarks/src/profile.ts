@@ -19,7 +19,7 @@ export async function benchProfile(context: Context, options: ProfileOptions): P
   const roofline = peaks && {
     gflops: 1000 * peaks.f32,
     gbs: peaks.gigabytesPerSecond,
-    tensorGflops: 1000 * peaks.f16,
+    ...(peaks.f16 !== undefined && { tensorGflops: 1000 * peaks.f16 }),
   };
   const runs = small ? Math.min(3, options.steps) : options.steps;
   for (const model of models.filter((m) => (options.models ?? ["0.87M"]).includes(m.name))) {
