@@ -22,6 +22,7 @@ export default defineConfig(async () => ({
   test: {
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    isolate: false, // files share their host's device, so that a kernel is compiled once for all of them
     projects: [...cpu(), ...(await dawn()), ...(await chromium())],
   },
 }));

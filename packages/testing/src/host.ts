@@ -1,6 +1,6 @@
 // host.ts: the device that this run of the suite is about. One suite runs on three hosts: the CPU device, WebGPU through Dawn
 // in Node, and WebGPU in Chromium; the vitest project names the device in MC_TEST_DEVICE.
-import { type ConnectOptions, connect, type Device } from "@mc/tensor";
+import { type ConnectOptions, connect, type Device, setDefaultDevice } from "@mc/tensor";
 import { afterAll, expect } from "vitest";
 import { env } from "./env.ts";
 
@@ -24,23 +24,36 @@ function readHostDevice(): "cpu" | "webgpu" {
  * test("add(x, y) adds", async () => { await expect(add(tensor([1]), 2)).toBeAllClose([3]); });
  */
 export async function testDevice(options: Omit<ConnectOptions, "device"> = {}): Promise<Device> {
-  const device = await connect({ setDefault: true, ...options, device: hostDevice });
+  return forThisFile(await connect({ ...options, device: hostDevice }));
+}
+
+/**
+ * `testDevice()` with the default options, connected once and the same in every file: kernels that one file has compiled serve
+ * the next one.
+ */
+export async function sharedTestDevice(): Promise<Device> {
+  shared ??= connect({ device: hostDevice });
+  return forThisFile(await shared);
+}
+
+let shared: Promise<Device> | undefined;
+
+const checked = new Set<string>();
+
+/** Makes a device the default, whatever other files left behind, and checks at the file's end that a GPU has worked. */
+function forThisFile(device: Device): Device {
+  setDefaultDevice(device);
   expect(device.kind, "the host's device").toBe(hostDevice);
-  if (hostDevice === "webgpu") {
+  const file = expect.getState().testPath ?? "";
+  if (hostDevice === "webgpu" && !checked.has(file)) {
+    checked.add(file);
+    const before = device.stats().dispatches;
     afterAll(() => {
-      expect(device.stats().dispatches, `dispatches on ${device.description}`).toBeGreaterThan(0);
+      expect(device.stats().dispatches, `dispatches on ${device.description}`).toBeGreaterThan(before);
     });
   }
   return device;
 }
-
-/** One device for all tests of a file: `testDevice()` with the default options, connected once. */
-export function sharedTestDevice(): Promise<Device> {
-  shared ??= testDevice();
-  return shared;
-}
-
-let shared: Promise<Device> | undefined;
 
 /** The float64 CPU device: the oracle. Never the default device. */
 export function oracleDevice(): Promise<Device> {

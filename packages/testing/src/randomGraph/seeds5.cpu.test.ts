@@ -1,0 +1,3 @@
+import { testFusion } from "./shard.ts";
+
+testFusion(1250, 1500);
