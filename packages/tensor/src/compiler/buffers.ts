@@ -9,7 +9,7 @@ import { isLeaf } from "./store.ts";
 
 /**
  * Elements up to which the runtime copies an input into a buffer of the plan: then its kernels find the same buffers at every
- * replay. A small donated buffer is not worth handing to another output, which would bring other buffers with every call.
+ * replay. A small donated buffer goes to the output that updates it, and to no other: that would bring other buffers with every call.
  */
 export const SMALL_INPUT = 1 << 18;
 
@@ -73,6 +73,10 @@ export function assignBuffers(
     return last === at && inPlace(drafts[at]!, source, target, ownerOf);
   };
 
+  /** Whether kernel `at` reads `source` and writes `target` in its place. */
+  const updates = (source: Node, target: Node, at: number): boolean =>
+    lastRead.get(source) === at && mayReplace(source, target, at);
+
   // outputs first: donated buffers, preferably the one at the same place in the caller's tree
   const reusedLeaves = new Set<Node>();
   const give = (output: Node, leaf: Node): void => {
@@ -92,9 +96,10 @@ export function assignBuffers(
     )
       give(wish, leaf);
   }
+  const isLarge = (leaf: Node): boolean => sizeOf(leaf.shape) > SMALL_INPUT;
   const bySize = new Map<string, Node[]>();
   for (const leaf of free) {
-    if (reusedLeaves.has(leaf) || sizeOf(leaf.shape) <= SMALL_INPUT) continue;
+    if (reusedLeaves.has(leaf)) continue;
     const key = `${leaf.dtype}:${sizeOf(leaf.shape)}`;
     bySize.set(key, [...(bySize.get(key) ?? []), leaf]);
   }
@@ -102,7 +107,7 @@ export function assignBuffers(
     if (slotOf.has(output)) continue;
     const leaf = bySize
       .get(`${output.dtype}:${sizeOf(output.shape)}`)
-      ?.find((l) => !reusedLeaves.has(l) && mayReplace(l, output, firstWrite.get(output)!));
+      ?.find((l) => !reusedLeaves.has(l) && (isLarge(l) ? mayReplace : updates)(l, output, firstWrite.get(output)!));
     if (leaf) give(output, leaf);
     else {
       slotOf.set(output, slots.length);
