@@ -38,6 +38,17 @@ const GRAM_ASPECT = 1.5;
 // is larger: with operands rounded to f16, Polar Express ends at 1.17 to 1.30 instead of 1.14, after the third at 1.143.
 const GROWTH = 1300;
 
+// X is kept this many times as large, and R with its square: where operands are rounded to f16, elements of R as small as
+// 1 / (n sqrt(m)) would be subnormal otherwise. A power of two: in f32 it changes no bit.
+const LARGER = 32;
+
+/** The steps for X and R that are larger; the last one makes X its own size. */
+const forLarger = (steps: readonly Quintic[]): Quintic[] =>
+  steps.map(([a, b, c], i): Quintic => {
+    const size = i === steps.length - 1 ? LARGER : 1;
+    return [a / size, b / (size * LARGER ** 2), c / (size * LARGER ** 4)];
+  });
+
 /** Which of the two forms takes fewer operations for matrices with these sides. */
 export const formFor = (rows: number, cols: number): NewtonSchulzForm =>
   Math.max(rows, cols) >= GRAM_ASPECT * Math.min(rows, cols) ? "gram" : "plain";
@@ -86,7 +97,7 @@ export function orthogonalise(
   const gram = (x: Tensor): Tensor => (isTall(x) ? symmetric(mT(x), x) : symmetric(x, mT(x)));
 
   let X = groups.map((x) => normalise(x, normFactor));
-  for (const run of runsOfSteps(steps, form)) {
+  for (const run of runsOfSteps(forLarger(steps), form)) {
     let R = concat(X.map(gram));
     let Q: Tensor | undefined;
     for (const [i, [a, b, c]] of run.entries()) {
@@ -112,7 +123,7 @@ const splitLike = (Q: Tensor, groups: readonly Tensor[]): Tensor[] =>
       );
 
 /**
- * x / (||x|| * factor) for each matrix, by way of rows: a GPU has many more of them than matrices. Each row is divided by its
+ * LARGER * x / (||x|| * factor) for each matrix, by way of rows: a GPU has many more of them than matrices. Each row is divided by its
  * largest element before it is squared, so that squares neither overflow nor vanish; zero gives zero, a NaN stays a NaN.
  */
 function normalise(x: Tensor, factor: number): Tensor {
@@ -123,5 +134,5 @@ function normalise(x: Tensor, factor: number): Tensor {
   const squaresOfRow = sum(square(div(x, orOne(largestOfRow))), row);
   const largest = orOne(max(largestOfRow, column));
   const squares = sum(mul(squaresOfRow, square(div(largestOfRow, largest))), column);
-  return div(div(x, largest), mul(sqrt(orOne(squares)), factor));
+  return div(div(x, largest), mul(sqrt(orOne(squares)), factor / LARGER));
 }
