@@ -12,6 +12,7 @@ export { type SgdOptions, sgd } from "./sgd.ts";
 export { addDecayedWeights } from "./addDecayedWeights.ts";
 export { clipByGlobalNorm, globalNorm } from "./clipByGlobalNorm.ts";
 export { type NewtonSchulzOptions, type NewtonSchulzSchedule, newtonSchulz, type Quintic } from "./newtonSchulz.ts";
+export type { NewtonSchulzForm } from "./orthogonalise.ts";
 export { type ScaleByAdamOptions, scaleByAdam } from "./scaleByAdam.ts";
 export { scaleByLearningRate } from "./scaleByLearningRate.ts";
 export { type MuonScale, type ScaleByMuonOptions, scaleByMuon } from "./scaleByMuon.ts";
