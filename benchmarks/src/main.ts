@@ -1,4 +1,4 @@
-// main.ts: `npm run bench -- kernels|optim|train|verify|moe|replay`: checks, times and prints; exit code 1 if a result is wrong.
+// main.ts: `npm run bench -- kernels|optim|train|verify|moe|replay|sweep`: checks, times and prints; exit code 1 if a result is wrong.
 import type { ConnectOptions } from "@mc/tensor";
 import { kernelCases } from "./kernels/kernels.ts";
 import { type Context, withFreshDevice } from "./lib/context.ts";
@@ -11,6 +11,7 @@ import { type Options, readOptions, type Suite, usage } from "./options.ts";
 import { runPeers } from "./peers.ts";
 import { benchProfile } from "./profile.ts";
 import { benchReplay } from "./replay.ts";
+import { sweep } from "./sweep.ts";
 import { benchTrain } from "./train/train.ts";
 import { verify } from "./verify/verify.ts";
 
@@ -22,6 +23,7 @@ const commands: Readonly<Record<Suite, (context: Context, options: Options) => P
   moe: benchMoe,
   replay: benchReplay,
   profile: benchProfile,
+  sweep,
 };
 
 /** Runs one sub-command and resolves to the exit code. @param print - where lines go; default standard output */
@@ -36,6 +38,7 @@ export async function bench(args: readonly string[], print?: (text: string) => v
     ...(options.device && { device: options.device }),
     ...(toggles.length > 0 && { toggles }),
     ...(suite === "profile" && { timestamps: "exact" as const }),
+    ...((precision === "f16" || suite === "sweep") && { matmulPrecision: "f16" as const }),
   };
   // a replay runs on devices of its own, which compute nothing
   const context = await withFreshDevice(suite === "replay" ? { device: "cpu" } : connection, async (device) => {

@@ -1,10 +1,10 @@
 // options.ts: the command line of the benchmarks.
 import { parseArgs } from "node:util";
-import type { MatmulPrecision } from "./lib/context.ts";
+import type { MatmulPrecision } from "@mc/tensor";
 import { models, optimizerNames } from "./train/models.ts";
 
 /** Sub-commands that measure. */
-export const suites = ["kernels", "optim", "train", "verify", "moe", "replay", "profile"] as const;
+export const suites = ["kernels", "optim", "train", "verify", "moe", "replay", "profile", "sweep"] as const;
 /** A sub-command that measures. */
 export type Suite = (typeof suites)[number];
 

@@ -1,10 +1,7 @@
 // lib/context.ts: what every sub-command is given.
-import { type ConnectOptions, connect, type Device } from "@mc/tensor";
+import { type ConnectOptions, connect, type Device, type MatmulPrecision } from "@mc/tensor";
 import type { Peaks } from "./machine.ts";
 import type { Report } from "./report.ts";
-
-/** How products are computed: see `--precision`. */
-export type MatmulPrecision = "f32" | "f16";
 
 /** A run of one sub-command. */
 export interface Context {

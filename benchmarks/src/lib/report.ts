@@ -92,6 +92,7 @@ export const views = {
   ],
   profile: [], // prints a table of its own
   verify: ["name", "shape", "dtype", "kernel", "error"],
+  sweep: ["name", "shape", "kernel", "median_ms", "min_ms", "max_ms", "gflops", "floor_ms"],
 } as const satisfies Record<string, readonly string[]>;
 
 /** What to print with. */

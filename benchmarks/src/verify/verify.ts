@@ -14,6 +14,7 @@ import { caseName } from "../lib/case.ts";
 import { type Context, withFreshDevice } from "../lib/context.ts";
 import { captureLaunches } from "../lib/launches.ts";
 import { relativeError } from "../lib/sample.ts";
+import { tensorPlans } from "../sweep.ts";
 import { type Proof, upload } from "./cases.ts";
 import { fusedProofs } from "./fused.ts";
 import { elementWiseProofs, reduceProofs } from "./loops.ts";
@@ -45,8 +46,12 @@ function settings({ device, precision }: Context): Setting[] {
   const products = productProofs(precision === "f16");
   const rest = [...elementWiseProofs(), ...reduceProofs(), ...fusedProofs()];
   const chosen = { name: "as chosen", proofs: precision === "f16" ? products : [...products, ...rest] };
-  // half precision is not a variant: it is what the device chooses when asked for it
-  if (device.kind === "cpu" || precision === "f16") return [chosen];
+  if (device.kind === "cpu") return [chosen];
+  if (precision === "f16")
+    return [
+      chosen,
+      ...tensorPlans.map((tensor, i) => ({ name: `plan ${i + 1}`, variants: { tensor }, proofs: products })),
+    ];
   return [
     chosen,
     ...keys(matmul).map((variant) => ({ name: `matmul ${variant}`, variants: { matmul: variant }, proofs: products })),

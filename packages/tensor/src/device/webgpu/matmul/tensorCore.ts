@@ -41,15 +41,12 @@ export interface TensorPlan {
   readonly packed: readonly ("A" | "B")[];
 }
 
-/** "128x128x32, 2 slices, packed A B": what tells one plan from another. */
-export const planText = ({ tile: { rows, columns, depth }, slices, packed }: TensorPlan): string =>
-  [
-    `${rows}x${columns}x${depth}`,
-    slices > 1 ? `${slices} slices` : "",
-    packed.length > 0 ? `packed ${packed.join(" ")}` : "",
-  ]
-    .filter(Boolean)
-    .join(", ");
+/** "128x128x32 2x2 band 8, 2 slices, packed A B": what tells one plan from another. */
+export function planText({ tile, slices, packed }: TensorPlan): string {
+  const { rows, columns, depth, down, across, band } = tile;
+  const more = [slices > 1 ? `${slices} slices` : "", packed.length > 0 ? `packed ${packed.join(" ")}` : ""];
+  return [`${rows}x${columns}x${depth} ${down}x${across} band ${band}`, ...more].filter(Boolean).join(", ");
+}
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 

@@ -1,0 +1,76 @@
+// sweep.ts: `npm run bench -- sweep`: ways to run a product on tensor cores, each with robust buffer access and without. What
+// `chooseTensorPlan` chooses from was chosen by this.
+import type { TensorPlan, TensorTile } from "@mc/tensor";
+import { products } from "./kernels/products.ts";
+import { caseName } from "./lib/case.ts";
+import { type Context, withFreshDevice } from "./lib/context.ts";
+import { runCases } from "./lib/runCases.ts";
+
+const tile = (rows: number, columns: number, depth: number, down: number, across: number, band = 8): TensorTile => ({
+  rows,
+  columns,
+  depth,
+  down,
+  across,
+  band,
+});
+const direct = (tile: TensorTile, slices = 1): TensorPlan => ({ tile, slices, packed: [] });
+const packed = (tile: TensorTile, slices = 1): TensorPlan => ({ tile, slices, packed: ["A", "B"] });
+
+const large = tile(128, 128, 32, 2, 2);
+const medium = tile(128, 64, 32, 2, 2);
+const small = tile(64, 64, 32, 2, 2);
+const eightSubgroups = tile(128, 128, 32, 2, 4);
+const tall = tile(256, 128, 32, 4, 2);
+
+/** What is tried. `verify` proves the same plans. */
+export const tensorPlans: readonly TensorPlan[] = [
+  direct(large),
+  packed(large),
+  packed(large, 4),
+  packed(tile(128, 128, 32, 2, 2, 16)),
+  direct(tile(128, 128, 16, 2, 2)),
+  packed(tile(128, 128, 64, 2, 2)),
+  direct(eightSubgroups),
+  packed(eightSubgroups),
+  direct(tall),
+  packed(tall),
+  packed(tile(128, 256, 32, 2, 4)),
+  direct(medium),
+  packed(medium),
+  direct(small),
+  direct(small, 4),
+];
+
+/** Squares, and products of GPT-2 that are wide, long along k, and odd. */
+const shapes = [
+  "matmul [1024",
+  "matmul [2048",
+  "matmul [4096, 4096, 4096",
+  "qkv forward",
+  "qkv dW",
+  "proj dW",
+  "head forward",
+];
+
+/** Checks and times every plan on every shape, twice: robust, and with the Dawn feature "disable_robustness". */
+export async function sweep(context: Context): Promise<void> {
+  const cases = products(context.small).filter(({ name, shape }) => {
+    const id = caseName(name, shape);
+    return context.small ? id.startsWith("matmul [128") : shapes.some((s) => id.includes(s));
+  });
+  for (const robust of [true, false]) {
+    const names = robust ? cases : cases.map((c) => ({ ...c, name: `${c.name}, not robust` }));
+    for (const tensor of tensorPlans) {
+      const connection = {
+        ...context.connection,
+        variants: { tensor },
+        ...(!robust && { toggles: [...(context.connection.toggles ?? []), "disable_robustness"] }),
+      };
+      // a tenth of a second each: there are two hundred
+      await withFreshDevice(connection, (device) =>
+        runCases({ ...context, device, precision: "f16", budget: Math.min(context.budget, 0.1) }, names),
+      );
+    }
+  }
+}
