@@ -63,7 +63,7 @@ export async function connectWebGpu(options: WebGpuOptions = {}): Promise<WebGpu
   }
   const software = options.softwareAdapter ?? (info !== undefined && isSoftwareAdapter(info));
   const variants = options.variants ?? {};
-  const { unit } = choosePrecision(wanted, { features: gpu.features, info }, variants);
+  const { unit } = choosePrecision(wanted, { features: gpu.features, limits: gpu.limits, info }, variants);
   const name = info ? describeAdapter(info) : "a given device";
   const description = `webgpu (${name}${unit ? `; matmul f16 to f32 on ${describeUnit(unit)}` : ""})`;
   return new WebGpuDevice({ gpu, description, software, variants, matrixUnit: unit });

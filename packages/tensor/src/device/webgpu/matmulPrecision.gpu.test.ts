@@ -30,8 +30,9 @@ test("the preferred precision that the adapter offers is chosen, with its matrix
     N,
     K,
   });
+  const limits = { maxComputeWorkgroupStorageSize: 32768, maxComputeInvocationsPerWorkgroup: 128 };
   const facts = (min: number, max: number, ...subgroupMatrixConfigs: object[]) =>
-    ({ features, info: { subgroupMinSize: min, subgroupMaxSize: max, subgroupMatrixConfigs } }) as never;
+    ({ features, limits, info: { subgroupMinSize: min, subgroupMaxSize: max, subgroupMatrixConfigs } }) as never;
   const nvidia = facts(32, 32, config("f16", 16, 16, 16), config("f32", 16, 8, 16), config("f32", 16, 16, 16));
   expect(choosePrecision(["f16"], nvidia, {})).toEqual({
     precision: "f16",
@@ -42,6 +43,7 @@ test("the preferred precision that the adapter offers is chosen, with its matrix
     "no fixed size (from 8 to 32)",
   );
   expect(() => choosePrecision(["f16"], facts(32, 32, config("f16", 8, 8, 8)), {})).toThrow("offers f16 to f16 8x8x8");
+  expect(() => choosePrecision(["f16"], facts(64, 64), {})).toThrow("32768 bytes and 128 invocations, 28672 and 256");
   expect(choosePrecision(["f16", "f32"], facts(32, 32), {})).toEqual({ precision: "f32", unit: undefined });
 });
 

@@ -19,9 +19,14 @@ interface MatrixConfig {
   readonly K: number;
 }
 
-/** What is known of a GPU: its features, and its adapter's info where there is one. */
+/** Workgroup memory and subgroups that the tiles of `tensorTiles` take: equal plans everywhere, so all or none. */
+const workgroupBytes = 28672;
+const workgroupSubgroups = 4;
+
+/** What is known of a GPU: its features and limits, and its adapter's info where there is one. */
 export interface GpuFacts {
   readonly features: ReadonlySet<string>;
+  readonly limits: Pick<GPUSupportedLimits, "maxComputeWorkgroupStorageSize" | "maxComputeInvocationsPerWorkgroup">;
   readonly info: (GPUAdapterInfo & { readonly subgroupMatrixConfigs?: Iterable<MatrixConfig> }) | undefined;
 }
 
@@ -58,13 +63,16 @@ export const noSuchPrecision = (missing: string): DeviceError =>
   );
 
 /** The matrix unit of a GPU that multiplies f16 and adds up f32, or what it lacks. */
-function findUnit({ features, info }: GpuFacts): MatrixUnit | string {
+function findUnit({ features, limits, info }: GpuFacts): MatrixUnit | string {
   const lacking = matrixFeatures.filter((name) => !features.has(name));
   if (lacking.length > 0)
     return `it lacks the WebGPU feature${lacking.length > 1 ? "s" : ""} ${lacking.join(", ")} (Dawn in Node needs the toggles ${matrixToggles.join(" and ")}, which connect sets unless \`gpu\` is given; Chrome needs --enable-unsafe-webgpu)`;
   const { subgroupMinSize, subgroupMaxSize } = info ?? {};
   if (!subgroupMaxSize || subgroupMinSize !== subgroupMaxSize)
     return `its subgroups have no fixed size (from ${subgroupMinSize ?? "?"} to ${subgroupMaxSize ?? "?"})`;
+  const { maxComputeWorkgroupStorageSize: bytes, maxComputeInvocationsPerWorkgroup: invocations } = limits;
+  if (bytes < workgroupBytes || invocations < workgroupSubgroups * subgroupMaxSize)
+    return `a workgroup has ${bytes} bytes and ${invocations} invocations, ${workgroupBytes} and ${workgroupSubgroups * subgroupMaxSize} are needed`;
   const configs = [...(info?.subgroupMatrixConfigs ?? [])];
   const units = configs.flatMap(({ componentType, resultType, M: m, N: n, K: k }) =>
     componentType === "f16" && resultType === "f32" && [m, n, k].every((size) => size === 8 || size === 16)
