@@ -3,5 +3,5 @@
 export { defaultSettings, type SchedulerSettings } from "./compiler/schedule.ts";
 export type { Storage } from "./device/storage.ts";
 export { accumulate, type InputGradients, inputGradients, type VjpWalker, zeroGradient } from "./gradients.ts";
-export { type Kind, type KindName, type Node, type ReduceKind, topologicalOrder } from "./node.ts";
+export { type Kind, type KindName, type MatmulTraits, type Node, type ReduceKind, topologicalOrder } from "./node.ts";
 export { isRecording, withVariables } from "./run/recording.ts";
