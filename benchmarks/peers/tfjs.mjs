@@ -1,5 +1,4 @@
 // tfjs.mjs: the cases that TensorFlow.js has. It is eager; its Adam has no weight decay, so AdamW is written out, as its users would.
-import { createRequire } from "node:module";
 import {
   keller,
   listError,
@@ -13,9 +12,8 @@ import {
 
 const onGpu = options.device === "webgpu";
 if (onGpu) await provideWebGpu();
-const require = createRequire(import.meta.url); // its ES modules do not load in Node
-const tf = require("@tensorflow/tfjs-core");
-require(onGpu ? "@tensorflow/tfjs-backend-webgpu" : "@tensorflow/tfjs-backend-wasm");
+const tf = await import("@tensorflow/tfjs-core");
+await (onGpu ? import("@tensorflow/tfjs-backend-webgpu") : import("@tensorflow/tfjs-backend-wasm"));
 if (!(await tf.setBackend(onGpu ? "webgpu" : "wasm"))) throw new Error("TensorFlow.js gets no backend here");
 await tf.ready();
 

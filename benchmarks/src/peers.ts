@@ -1,6 +1,6 @@
 // peers.ts: runs the programs of benchmarks/peers after ours, on the same device, and passes their lines on.
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -81,13 +81,17 @@ function parse(text: string): Line | undefined {
   }
 }
 
-/** Installs the peers' packages from their lock file, once. @returns why that failed, if it did */
+/** Installs the packages that the peers' package.json names (in a bundle: none), once. @returns why that failed, if it did */
 function installed(folder: string): string | undefined {
-  if (existsSync(join(folder, "node_modules", "@jax-js", "jax"))) return undefined;
+  const { dependencies = {} } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as {
+    dependencies?: Record<string, string>;
+  };
+  if (Object.keys(dependencies).every((name) => existsSync(join(folder, "node_modules", name)))) return undefined;
   console.error("peers: npm ci (once)");
   const run = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], {
     cwd: folder,
     encoding: "utf8",
+    shell: process.platform === "win32",
   });
   if (run.status === 0) return undefined;
   const complaint = (run.stderr ?? "").split("\n").find((line) => /^npm err/i.test(line));
