@@ -41,8 +41,12 @@ export const attentionFused: FusedOp<AttentionParams> = {
     const [packed] = attentionBackwardOp([q, k, v, lse!, delta, dO, ...(documents ? [documents] : [])], params) as [
       Tensor,
     ];
+    // heads of one size are cut out of one tensor of heads: what joins them again, as a gradient of stacked q, k, v does, copies nothing
+    const byHead = size === valueSize ? reshape(packed, [batch, tokens, -1, size]) : undefined;
     const part = (start: number, count: number, features: number): Tensor =>
-      reshape(sliceAxis(packed, -1, start, start + count * features), [batch, tokens, count, features]);
+      byHead
+        ? sliceAxis(byHead, 2, start / size, start / size + count)
+        : reshape(sliceAxis(packed, -1, start, start + count * features), [batch, tokens, count, features]);
     const dk = heads * size;
     const dv = dk + keyHeads * size;
     return [part(0, heads, size), part(dk, keyHeads, size), part(dv, keyHeads, valueSize), undefined];

@@ -181,7 +181,8 @@ function joinPads(node: Node, inputs: readonly Node[], isOurs: (node: Node) => b
     const pieces = [first, second].flatMap((n) =>
       n.kind.kind === "concat" && n.kind.axis === axis && isOurs(n) ? n.inputs : [n],
     );
-    const joined = createNode({ kind: "concat", axis }, pieces, shape, node.dtype, node.device);
+    const concat = createNode({ kind: "concat", axis }, pieces, shape, node.dtype, node.device);
+    const joined = joinSlices(concat, pieces) ?? concat;
     return sameShape(shape, node.shape)
       ? joined
       : createNode({ kind: "pad", before: starts }, [joined], node.shape, node.dtype, node.device);
