@@ -73,6 +73,7 @@ const titles: Readonly<Record<string, string>> = {
   optim: "Optimizers",
   train: "Training steps",
   verify: "Proofs of kernel variants",
+  sweep: "Plans of products on tensor cores",
   factbook: "Quality on the World Factbook",
 };
 
@@ -149,7 +150,7 @@ function caseTable(suite: string, all: readonly Line[]): string {
     cell(lines.find((l) => l.framework === framework && id(l) === id(line))?.median_ms);
   const shown = [
     ...(own === undefined ? [column("framework", "framework")] : []),
-    ...(columns[suite] ?? []),
+    ...(columns[suite] ?? columns.kernels!),
     ...others.map((f): Column => ({ title: `${f}, ms`, text: (line) => time(f, line) })),
   ];
   const rows = lines.filter((l) => own === undefined || l.framework === undefined);

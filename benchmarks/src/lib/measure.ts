@@ -50,9 +50,30 @@ export async function measure(device: Device, call: () => void, budget: number):
 }
 
 /** JavaScript's time for a call, milliseconds: until it returns, and what it left for the next microtask. */
-export async function timeJavaScript(call: () => void): Promise<number> {
+async function timeJavaScript(call: () => void): Promise<number> {
   const start = performance.now();
   call();
   await undefined; // encoded commands are submitted in a microtask
   return performance.now() - start;
+}
+
+/** What one call costs besides the device's time: dispatches, submits, buffers created, JavaScript. Medians of five. */
+export async function replayCosts(device: Device, call: () => void, calls = 5) {
+  const times: number[] = [];
+  await device.settle();
+  const before = device.stats();
+  for (let i = 0; i < calls; i++) {
+    times.push(await timeJavaScript(call));
+    await device.settle();
+  }
+  const after = device.stats();
+  const each = (key: "dispatches" | "submits" | "buffersCreated"): number => (after[key] - before[key]) / calls;
+  const js = summarise(times).median_ms;
+  return {
+    dispatches: each("dispatches"),
+    submits: each("submits"),
+    buffers_created: each("buffersCreated"),
+    js_ms: js,
+    js_us_dispatch: (1000 * js) / Math.max(1, each("dispatches")),
+  };
 }

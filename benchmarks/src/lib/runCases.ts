@@ -3,7 +3,7 @@ import { type Case, caseName, compiled, operands } from "./case.ts";
 import type { Context } from "./context.ts";
 import { captureLaunches } from "./launches.ts";
 import { floorMs } from "./machine.ts";
-import { measure } from "./measure.ts";
+import { measure, replayCosts } from "./measure.ts";
 
 // above this many flops a byte, arithmetic decides how fast a kernel can be (51 TFLOP/s over 4 TB/s is 13)
 const ridge = 10;
@@ -39,12 +39,14 @@ async function runCase({ device, precision, peaks, budget }: Context, c: Case) {
   const tolerance = precision === "f16" ? (c.toleranceHalf ?? 4e-3) : (c.tolerance ?? 1e-5);
   if (!(error <= tolerance)) throw new Error(`relative error ${error}, at most ${tolerance} is right`);
   const timing = await measure(device, run, budget);
+  const costs = await replayCosts(device, run);
   for (const t of [...inputs, ...outputs]) t.dispose();
   return {
     kernel: kernels.join(" + "),
     ...timing,
     ...rates(c, timing.median_ms),
     floor_ms: floorMs(peaks, precision, c.leastFlops ?? c.flops ?? 0, c.bytes),
+    ...costs,
     error,
   };
 }

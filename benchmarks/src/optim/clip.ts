@@ -4,10 +4,10 @@ import { transformer } from "@mc/nn";
 import { muon, muonClip } from "@mc/optim";
 import { key, realise, type Tensor, tensor, treeLeaves, treePaths } from "@mc/tensor";
 import type { Context } from "../lib/context.ts";
-import { summarise } from "../lib/measure.ts";
+import { replayCosts, summarise } from "../lib/measure.ts";
 import { readAt, relativeError } from "../lib/sample.ts";
 import { models } from "../train/models.ts";
-import { type Named, replayCosts, stepper } from "./update.ts";
+import { type Named, stepper } from "./update.ts";
 
 const tau = 100;
 const rates = { learningRate: 2e-3, weightDecay: 0.1 };
@@ -67,8 +67,8 @@ async function increment({ device, budget }: Context, config: (typeof models)[nu
   }
   const [without_ms, with_ms] = times.map((t) => summarise(t).median_ms) as [number, number];
   const costs = [
-    await replayCosts({ device }, () => plain.step(gradients)),
-    await replayCosts({ device }, () => clipped.step(gradients)),
+    await replayCosts(device, () => plain.step(gradients)),
+    await replayCosts(device, () => clipped.step(gradients)),
   ] as const;
   const extra = times[1].map((t, i) => t - times[0][i]!);
   for (const t of treeLeaves<Tensor>([plain.params, clipped.params, gradients])) t.dispose();

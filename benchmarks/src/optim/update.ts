@@ -5,7 +5,7 @@ import { caseName } from "../lib/case.ts";
 import type { Context } from "../lib/context.ts";
 import { captureLaunches } from "../lib/launches.ts";
 import { floorMs } from "../lib/machine.ts";
-import { measure, summarise, timeJavaScript } from "../lib/measure.ts";
+import { measure, replayCosts } from "../lib/measure.ts";
 import { rates } from "../lib/runCases.ts";
 
 /** Parameters or gradients by name. */
@@ -94,7 +94,7 @@ async function runUpdate({ device, precision, peaks, budget }: Context, u: Updat
 
   const last = gradients.at(-1)!;
   const timing = await measure(device, () => stepping.step(last), budget);
-  const costs = await replayCosts({ device }, () => stepping.step(last));
+  const costs = await replayCosts(device, () => stepping.step(last));
   for (const t of treeLeaves<Tensor>([stepping.params, gradients])) t.dispose();
   return {
     kernel: kernels.slice(0, 6).join(" + "),
@@ -103,26 +103,5 @@ async function runUpdate({ device, precision, peaks, budget }: Context, u: Updat
     floor_ms: floorMs(peaks, precision, u.leastFlops ?? u.flops ?? 0, u.bytes),
     ...costs,
     error: worst,
-  };
-}
-
-/** What one call costs besides the device's time: dispatches, submits, buffers created, JavaScript. Medians of five. */
-export async function replayCosts({ device }: Pick<Context, "device">, call: () => void, calls = 5) {
-  const times: number[] = [];
-  await device.settle();
-  const before = device.stats();
-  for (let i = 0; i < calls; i++) {
-    times.push(await timeJavaScript(call));
-    await device.settle();
-  }
-  const after = device.stats();
-  const each = (key: "dispatches" | "submits" | "buffersCreated"): number => (after[key] - before[key]) / calls;
-  const js = summarise(times).median_ms;
-  return {
-    dispatches: each("dispatches"),
-    submits: each("submits"),
-    buffers_created: each("buffersCreated"),
-    js_ms: js,
-    js_us_dispatch: (1000 * js) / Math.max(1, each("dispatches")),
   };
 }
