@@ -5,12 +5,12 @@ import { writeTables } from "./tables.ts";
 const args = process.argv.slice(2);
 
 async function run(): Promise<number> {
-  const [command, from, to] = args;
+  const [command, from, to, name] = args;
   if (command === "tables") writeTables();
   else if (command === "picture") {
     if (!from || !to) throw new Error("bench picture: needs the file of a profile and the file of the picture");
     const { writePicture } = await import("./picture.ts"); // Vega, which only pictures need
-    await writePicture(from, to);
+    await writePicture(from, to, name);
   } else return bench(args);
   return 0;
 }

@@ -30,7 +30,7 @@ export const usage = `Usage: npm run bench -- ${suites.join("|")} [options]
        npm run bench -- tables             writes the tables of benchmarks/README.md from benchmarks/results
        npm run bench -- bundle --out DIR   a folder that runs the benchmarks where there is no network
 
-       npm run bench -- picture RESULTS SVG   draws a file of profile --json
+       npm run bench -- picture RESULTS SVG [NAME]   draws a profile of a file of profile --json
 
   --json                   one JSON object a line, the machine first; default: a table
   --filter TEXT            only cases whose name or shape contains it
