@@ -24,8 +24,13 @@ interface Piece {
 /** Reads `profile --json` lines from one file and draws a profile of them to another. @param name - "10M muon"; default the first */
 export async function writePicture(from: string, to: string, name?: string): Promise<void> {
   const { header, lines } = parseResults(basename(from), readFileSync(from, "utf8"));
-  const totals = lines.find((line) => line.total && line.name === (name ?? line.name)) as unknown as ProfileTotals | undefined;
-  if (!totals) throw new Error(`bench picture: ${from} holds no profile${name ? ` of ${name}` : ""}; make one with bench profile --json`);
+  const totals = lines.find((line) => line.total && line.name === (name ?? line.name)) as unknown as
+    | ProfileTotals
+    | undefined;
+  if (!totals)
+    throw new Error(
+      `bench picture: ${from} holds no profile${name ? ` of ${name}` : ""}; make one with bench profile --json`,
+    );
   const groups = lines.filter((line) => line.name === totals.name && !line.total) as unknown as ProfileGroup[];
   writeFileSync(to, `${await drawProfile(`${header.device} on ${header.machine}`, totals, groups)}\n`);
 }
