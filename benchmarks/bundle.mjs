@@ -25,7 +25,7 @@ const bundle = (from, to, more) =>
     platform: "node",
     format: "esm",
     target: "node20",
-    external: ["webgpu", "vega", "vega-lite"], // pictures are drawn where the results come together
+    external: ["webgpu", "./picture.ts"], // pictures are drawn where the results come together
     logLevel: "warning",
     logOverride: { "require-resolve-not-external": "silent" },
     ...more,
