@@ -4,7 +4,7 @@ import {
   connect,
   type Device,
   type ElementWiseVariant,
-  type MatmulVariant,
+  matmulVariants,
   type ReduceVariant,
   realise,
   type Tensor,
@@ -21,15 +21,6 @@ import { elementWiseProofs, reduceProofs } from "./loops.ts";
 import { productProofs } from "./products.ts";
 
 // keys, so that the compiler asks for a variant that is new
-const matmul: Record<MatmulVariant, true> = {
-  naive: true,
-  vector: true,
-  block: true,
-  tiled: true,
-  "tiled-large": true,
-  "tiled-small": true,
-  "tiled-split": true,
-};
 const reduce: Record<ReduceVariant, true> = { thread: true, workgroup: true };
 const elementWise: Record<ElementWiseVariant, true> = { scalar: true, wide: true };
 
@@ -54,7 +45,12 @@ function settings({ device, precision }: Context): Setting[] {
     ];
   return [
     chosen,
-    ...keys(matmul).map((variant) => ({ name: `matmul ${variant}`, variants: { matmul: variant }, proofs: products })),
+    ...matmulVariants.map((variant) => ({
+      name: `matmul ${variant}`,
+      variants: { matmul: variant },
+      proofs: products,
+    })),
+    { name: "matmul in slices", variants: { matmul: "32x32x16/4x4", slices: 3 }, proofs: products },
     ...keys(reduce).map((variant) => ({
       name: `reduce ${variant}`,
       variants: { reduce: variant },

@@ -4,6 +4,7 @@ export { checkpoint } from "./checkpoint.ts";
 export type { CpuFusedKernel, CpuOperand } from "./device/cpu/fused.ts";
 export { setDefaultDevice } from "./device/current.ts";
 export type { Device, DeviceMemory, DeviceStats, MatmulPrecision, Traits } from "./device/device.ts";
+export { matmulVariants } from "./device/webgpu/emitMatmul.ts";
 export type { WebGpuFusedKernel, WgslOperand } from "./device/webgpu/fused.ts";
 export type { TensorPlan, TensorTile } from "./device/webgpu/matmul/tensorCore.ts";
 export type { ElementWiseVariant, MatmulVariant, ReduceVariant, Variants } from "./device/webgpu/program.ts";

@@ -45,15 +45,20 @@ const isAligned = (index: Index, variable: number): boolean =>
   );
 
 /** How a kernel can be done four points at a time, or undefined where it cannot or should not. */
-export function chooseWide(
-  { shape, reductions, stores, bindings }: LoopKernel,
-  { variants }: Target,
-): Wide | undefined {
-  const last = shape.length - 1;
+export function chooseWide(kernel: LoopKernel, { variants }: Target): Wide | undefined {
   const forced = variants.elementWise;
-  if (reductions.length > 0 || last < 0 || shape[last]! % 4 !== 0 || forced === "scalar") return undefined;
-  if (forced !== "wide" && sizeOf(shape) < smallest) return undefined;
+  if (kernel.reductions.length > 0 || forced === "scalar") return undefined;
+  return forced === "wide" || sizeOf(kernel.shape) >= smallest ? wideStores(kernel) : undefined;
+}
 
+/** How stores over a space can be done for four points along its last dimension, or undefined where they cannot. */
+export function wideStores({
+  shape,
+  stores,
+  bindings,
+}: Pick<LoopKernel, "shape" | "stores" | "bindings">): Wide | undefined {
+  const last = shape.length - 1;
+  if (last < 0 || shape[last]! % 4 !== 0) return undefined;
   const varying = new Set<number>();
   const aligned = new Set<number>();
   const misaligned = new Set<number>();
@@ -67,7 +72,8 @@ export function chooseWide(
   visitValues(
     stores.map((s) => s.value),
     (v) => {
-      if (v.kind === "op" && v.args.some((a) => varying.has(a.id))) varying.add(v.id);
+      if (v.kind === "result") varying.add(v.id);
+      else if (v.kind === "op" && v.args.some((a) => varying.has(a.id))) varying.add(v.id);
       else if (v.kind === "index") {
         const coefficient = coefficientOf(v.index, last, varying);
         if (coefficient === undefined) possible = false;
@@ -93,26 +99,61 @@ const vectorOps: ReadonlySet<ScalarOp> = new Set([
 
 const components = ["x", "y", "z", "w"];
 
+/** Text of one element of a binding, whether it is declared as vec4 or not. */
+export const elementOf =
+  (vec4: ReadonlySet<number>) =>
+  (binding: number, at: string, dtype: DType): string => {
+    const text = vec4.has(binding) ? `b${binding}[(${at}) >> 2u][(${at}) & 3u]` : `b${binding}[${at}]`;
+    return dtype === "bool" ? `(${text} != 0u)` : text;
+  };
+
 /** A kernel chosen by `chooseWide` as a program. */
-export function emitWide(kernel: LoopKernel, { vec4, varying }: Wide, { software }: Target): Program {
-  const { label, shape, stores, bindings } = kernel;
+export function emitWide(kernel: LoopKernel, wide: Wide, { software }: Target): Program {
+  const { label, shape, bindings } = kernel;
+  const { vec4 } = wide;
   const last = shape.length - 1;
   const threads = software ? 64 : 256;
   const quads = sizeOf(shape) / 4;
   const { workgroups, width } = grid(label, Math.ceil(quads / threads));
-  const element = (binding: number, at: string, dtype: DType): string => {
-    const text = vec4.has(binding) ? `b${binding}[(${at}) >> 2u][(${at}) & 3u]` : `b${binding}[${at}]`;
-    return dtype === "bool" ? `(${text} != 0u)` : text;
-  };
   const body = new Body(new Map(shape.map((_, i) => [i, i === last ? "first" : `v${i}`])), {
-    load: element,
+    load: elementOf(vec4),
     result: () => "",
   });
   body.line(`let place = (${workgroupNumber("workgroup", width, workgroups[1])}) * ${threads}u + local;`);
   body.line(`if (place >= ${quads}u) { return; }`);
   unravel([...shape.slice(0, -1), shape[last]! / 4], "place", "v", body);
   body.line(`let first = v${last} * 4u;`);
+  emitWideStores(kernel, wide, body);
 
+  const main = `@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+${body
+  .close()
+  .map((line) => `  ${line}\n`)
+  .join("")}}
+`;
+  return {
+    label,
+    variant: "loop wide",
+    code: moduleCode(bindingCode(bindings, vec4), main),
+    passes: [{ entry: "main", workgroups }],
+    access: accessOf(bindings),
+    scratch: [],
+  };
+}
+
+/**
+ * Statements that store four neighbours: every value first, then every write. The body's variable for the last dimension is the
+ * first of the four; `result` is the text of a vec4, the kernel's results at the four.
+ */
+export function emitWideStores(
+  { shape, stores }: Pick<LoopKernel, "shape" | "stores">,
+  { vec4, varying }: Wide,
+  body: Body,
+  result = "",
+): void {
+  const last = shape.length - 1;
+  const element = elementOf(vec4);
   // texts of varying values, each a vec4; everything else is the body's
   const wide = new Map<number, string>();
   const splat = (v: KernelValue): string => wide.get(v.id) ?? `vec4<${v.dtype}>(${body.value(v)})`;
@@ -159,6 +200,10 @@ export function emitWide(kernel: LoopKernel, { vec4, varying }: Wide, { software
     stores.map((s) => s.value),
     (v) => {
       if (!varying.has(v.id)) return;
+      if (v.kind === "result") {
+        wide.set(v.id, result);
+        return;
+      }
       const name = `w${wide.size}`;
       body.line(`let ${name} = ${textOf(v)};`);
       wide.set(v.id, name);
@@ -177,20 +222,4 @@ export function emitWide(kernel: LoopKernel, { vec4, varying }: Wide, { software
       : components.map((_, c) => writeOne(c));
   });
   for (const write of writes) body.line(write);
-
-  const main = `@compute @workgroup_size(${threads})
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-${body
-  .close()
-  .map((line) => `  ${line}\n`)
-  .join("")}}
-`;
-  return {
-    label,
-    variant: "loop wide",
-    code: moduleCode(bindingCode(bindings, vec4), main),
-    passes: [{ entry: "main", workgroups }],
-    access: accessOf(bindings),
-    scratch: [],
-  };
 }

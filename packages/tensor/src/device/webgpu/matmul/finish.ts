@@ -1,11 +1,10 @@
-// device/webgpu/matmul/finish.ts: what happens to an element of the product: the kernel's stores, as WGSL functions.
-import { affineStrides } from "../../../compiler/affine.ts";
+// device/webgpu/matmul/finish.ts: what happens to elements of the product: the kernel's stores, as WGSL functions.
 import type { MatmulKernel } from "../../../compiler/kernel.ts";
-import { Body, loadElement, unravel } from "../body.ts";
+import { Body, unravel } from "../body.ts";
 import { emitStores } from "../emitLoop.ts";
-import { elementText } from "./operand.ts";
+import { elementOf, emitWideStores, wideStores } from "../wide.ts";
 
-/** Functions that end a product, and the bindings declared as vec4 with those that they store to. */
+/** Functions that end a product, and the bindings declared as vec4 with those that they read and store to. */
 export interface Finish {
   readonly code: string;
   readonly vec4: ReadonlySet<number>;
@@ -13,86 +12,79 @@ export interface Finish {
 
 const indent = (lines: readonly string[]): string => lines.map((line) => `  ${line}\n`).join("");
 
-/** Leaves a function for elements outside, or below the diagonal of a symmetric product; nothing where there are none. */
-function guard({ m, n, symmetric }: MatmulKernel, whole: boolean): string {
-  const outside = [whole ? "" : `row >= ${m}u || column >= ${n}u`, symmetric ? "row > column" : ""].filter(Boolean);
-  return outside.length === 0 ? "" : `  if (${outside.join(" || ")}) { return; }\n`;
-}
-
-/** `finish4` by way of `finish`. */
-const finishEach = `fn finish4(z: u32, row: u32, column: u32, value: vec4<f32>) {
-  finish(z, row, column, value.x);
-  finish(z, row, column + 1u, value.y);
-  finish(z, row, column + 2u, value.z);
-  finish(z, row, column + 3u, value.w);
-}
-`;
+/** Leaves a function for elements outside; nothing where all of them lie inside. */
+const edgeGuard = ({ m, n }: MatmulKernel, whole: boolean): string =>
+  whole ? "" : `  if (row >= ${m}u || column >= ${n}u) { return; }\n`;
 
 /**
- * `fn <name>(z, row, column, value)`: the kernel's stores for one element of batch entry z, and for its mirror image where
- * the product is symmetric: by one piece of code, so that equal values give equal results.
+ * WGSL functions that end elements of batch entry `z`:
+ *
+ * - `finish4(z, row, column, value: vec4<f32>)`: four neighbouring columns from a multiple of four on;
+ * - `finishBlock(z, row, column, block: mat4x4<f32>)`: four such rows from a multiple of four on, each vector of `block` one
+ *   of them. Of a symmetric product, blocks below the diagonal are dropped and those above it are stored twice.
+ *
+ * @param vec4 - bindings that are declared as vec4 by whoever reads the operands
+ * @param whole - no elements outside of the matrix come
+ * @param name - what the functions' names begin with
  */
-export function storesFunction(name: string, kernel: MatmulKernel, vec4: ReadonlySet<number>, whole: boolean): string {
-  const { batch, symmetric } = kernel;
-  const place = symmetric ? ["i", "j"] : ["row", "column"];
-  const variables = new Map([...batch.map((_, i) => `z${i}`), ...place].map((text, i) => [i, text] as const));
-  const body = new Body(variables, {
-    load: (binding, index, dtype) =>
-      vec4.has(binding) ? elementText(vec4, binding, index) : loadElement(binding, index, dtype),
-    result: () => "value",
-  });
+export function finishCode(kernel: MatmulKernel, vec4: ReadonlySet<number>, whole: boolean, name = "finish"): Finish {
+  const four = finishFour(kernel, vec4, whole, name);
+  return { code: four.code + (kernel.symmetric ? symmetricBlock : plainBlock)(name), vec4: four.vec4 };
+}
+
+/** `finish4`: with vec4 loads and stores where all lies aligned, else element by element. */
+function finishFour(kernel: MatmulKernel, vec4: ReadonlySet<number>, whole: boolean, name: string): Finish {
+  const { batch, m, n, stores, bindings } = kernel;
+  const space = { shape: [...batch, m, n], stores, bindings };
+  const wide = wideStores(space);
+  const declared = new Set([...vec4, ...(wide?.vec4 ?? [])]);
+  const variables = new Map([...batch.map((_, i) => `z${i}`), "row", "column"].map((text, i) => [i, text] as const));
+  const body = new Body(variables, { load: elementOf(declared), result: () => "value" });
   unravel(batch, "z", "z", body);
-  emitStores(kernel.stores, body);
-  const stores = symmetric
-    ? [
-        "for (var side = 0u; side < select(1u, 2u, row < column); side++) {",
-        "  let i = select(row, column, side == 1u);",
-        "  let j = select(column, row, side == 1u);",
-        ...body.close().map((line) => `  ${line}`),
-        "}",
-      ]
-    : body.close();
-  return `fn ${name}(z: u32, row: u32, column: u32, value: f32) {\n${guard(kernel, whole)}${indent(stores)}}\n`;
-}
-
-/**
- * `finish4(z, row, column, value)`: ends four neighbouring columns from a multiple of four on, as one store where the product
- * is stored as it is. `whole`: it is called for elements inside only.
- */
-export function finishCode(kernel: MatmulKernel, vec4: ReadonlySet<number>, whole: boolean): Finish {
-  const target = vectorTarget(kernel);
-  if (!target) return { code: storesFunction("finish", kernel, vec4, whole) + finishEach, vec4 };
-  const { binding, offset, strides } = target;
-  const body = new Body(new Map(), { load: loadElement, result: () => "value" });
-  const names = unravel(kernel.batch, "z", "z", body);
-  const at = [...names, "row"].map((text, i) => `${text} * ${strides[i]}u`).join(" + ");
-  const code = `fn finish4(z: u32, row: u32, column: u32, value: vec4<f32>) {
-${guard(kernel, whole)}${indent(body.close())}  b${binding}[(${at} + column + ${offset}u) >> 2u] = value;
+  if (wide) {
+    emitWideStores(space, { ...wide, vec4: declared }, body, "value");
+    const code = `fn ${name}4(z: u32, row: u32, column: u32, value: vec4<f32>) {
+${edgeGuard(kernel, whole)}${indent(body.close())}}
+`;
+    return { code, vec4: declared };
+  }
+  emitStores(stores, body);
+  const code = `fn ${name}(z: u32, row: u32, column: u32, value: f32) {
+${edgeGuard(kernel, whole)}${indent(body.close())}}
+fn ${name}4(z: u32, row: u32, column: u32, value: vec4<f32>) {
+  ${name}(z, row, column, value.x);
+  ${name}(z, row, column + 1u, value.y);
+  ${name}(z, row, column + 2u, value.z);
+  ${name}(z, row, column + 3u, value.w);
 }
 `;
-  return { code, vec4: new Set([...vec4, binding]) };
+  return { code, vec4: declared };
 }
 
-/** Stores to `partial`, the scratch buffer [entries, m, n]; z counts entries. */
-export function partialCode(kernel: MatmulKernel, vec4: ReadonlySet<number>, whole: boolean): Finish {
-  const { m, n } = kernel;
-  const code = `fn finish(z: u32, row: u32, column: u32, value: f32) {
-${guard(kernel, whole)}  partial[(z * ${m}u + row) * ${n}u + column] = value;
-}
-${finishEach}`;
-  return { code, vec4 };
-}
+const fourRows = (name: string, row: string, column: string): string =>
+  [0, 1, 2, 3].map((i) => `${name}4(z, ${row}${i === 0 ? "" : ` + ${i}u`}, ${column}, block[${i}]);`).join(" ");
 
-/** Where the product is stored as it is, four columns at a time: alone, contiguous along columns and aligned. */
-function vectorTarget(kernel: MatmulKernel): { binding: number; offset: number; strides: number[] } | undefined {
-  const { batch, m, n, symmetric, stores, bindings } = kernel;
-  const [store] = stores;
-  if (symmetric || stores.length !== 1 || store!.value.kind !== "result" || bindings[store!.target]!.access !== "write")
-    return undefined;
-  const affine = affineStrides(store!.index, batch.length + 2);
-  if (!affine || n % 4 !== 0 || affine.offset % 4 !== 0) return undefined;
-  const strides = affine.strides.slice(0, -1);
-  const contiguous = affine.strides[batch.length + 1] === 1;
-  const aligned = [...batch, m].every((size, i) => size === 1 || (strides[i]! >= 0 && strides[i]! % 4 === 0));
-  return contiguous && aligned ? { binding: store!.target, offset: affine.offset, strides } : undefined;
+const plainBlock = (name: string): string => `fn ${name}Block(z: u32, row: u32, column: u32, block: mat4x4<f32>) {
+  ${fourRows(name, "row", "column")}
 }
+`;
+
+// rows and columns are multiples of four, so a block lies above the diagonal, on it, or below
+const symmetricBlock = (name: string): string => `fn ${name}Block(z: u32, row: u32, column: u32, given: mat4x4<f32>) {
+  if (row > column) { return; }
+  var block = given;
+  if (row == column) {
+    block = mat4x4<f32>(
+      given[0],
+      vec4<f32>(given[0].y, given[1].yzw),
+      vec4<f32>(given[0].z, given[1].z, given[2].zw),
+      vec4<f32>(given[0].w, given[1].w, given[2].w, given[3].w));
+  }
+  for (var side = 0u; side < select(1u, 2u, row < column); side++) {
+    let i = select(row, column, side == 1u);
+    let j = select(column, row, side == 1u);
+    ${fourRows(name, "i", "j")}
+    block = transpose(block);
+  }
+}
+`;

@@ -83,3 +83,28 @@ export function loadFunction(side: Side, vec4: ReadonlySet<number>, outerEdge: b
   });
   return `${head}${components.join("")}  return vec4<f32>(v0, v1, v2, v3);\n}\n`;
 }
+
+/**
+ * Where four neighbouring rows (columns of B) from `row`, a multiple of four, lie at `k`: statements, and the text of each row's
+ * position, in vec4s where the side is aligned. Rows past the edge repeat the last ones, without a comparison later.
+ *
+ * @param name - unique among the quads of a kernel
+ * @param edge - whether rows may lie outside at all
+ */
+export function quadPositions(side: Side, name: string, row: string, k: string, edge: boolean) {
+  const { outer, outerStride, kStride, aligned, along } = side;
+  const at = (text: string): string => {
+    const position = `base${side.name} + (${text}) * ${outerStride}u + ${k} * ${kStride}u`;
+    return aligned ? `(${position}) >> 2u` : position;
+  };
+  // a quad may lie partly outside: each of its rows has a position of its own
+  if (edge && outer % 4 !== 0 && !(aligned && along === "outer")) {
+    const lines = [0, 1, 2, 3].map((j) => `let p${name}_${j} = ${at(`min(${row} + ${j}u, ${outer - 1}u)`)};`);
+    return { lines, position: (j: number): string => `p${name}_${j}` };
+  }
+  const apart = aligned ? outerStride / 4 : outerStride;
+  return {
+    lines: [`let p${name} = ${at(edge ? `min(${row}, ${outer - 4}u)` : row)};`],
+    position: (j: number): string => (j === 0 ? `p${name}` : `p${name} + ${j * apart}u`),
+  };
+}

@@ -4,9 +4,10 @@ import type { MatmulKernel } from "../../../compiler/kernel.ts";
 import { sizeOf } from "../../../shape.ts";
 import { unravel } from "../body.ts";
 import { accessOf, bindingCode, grid, moduleCode, type Program, workgroupNumber } from "../program.ts";
-import { finishCode, partialCode } from "./finish.ts";
+import { finishCode } from "./finish.ts";
 import { type BlockStep, type Dialect, dialectOf, type MatrixMemory, type MatrixUnit } from "./matrixUnit.ts";
 import { baseLine, loadFunction, type Side, sidesOf } from "./operand.ts";
+import { addPass, partialCode } from "./split.ts";
 import { packing } from "./tensorPack.ts";
 import {
   declareNext,
@@ -17,7 +18,6 @@ import {
   stageLines,
   tileDeclaration,
 } from "./tensorStage.ts";
-import { addPass } from "./tiled.ts";
 
 /** A workgroup computes `rows` x `columns` elements in steps of `depth` along k; its subgroups form a grid over the tile. */
 export interface TensorTile {
@@ -68,9 +68,9 @@ export function emitTensorMatmul(kernel: MatmulKernel, unit: MatrixUnit, plan: T
   const tiles = a.tiles * b.tiles;
   const { workgroups, width } = grid(label, tiles * batches * slices);
   const whole = m % rows === 0 && n % columns === 0;
-  const finish = slices === 1 ? finishCode(kernel, sides.vec4, whole) : partialCode(kernel, sides.vec4, whole);
   const packs = packing(kernel, [a, b], steps, bindings.length);
-  const adds = slices > 1 ? addPass(kernel, finish.vec4, slices, bindings.length + (packs ? 1 : 0)) : undefined;
+  const adds = slices > 1 ? addPass(kernel, sides.vec4, slices, bindings.length + (packs ? 1 : 0)) : undefined;
+  const finish = adds ? partialCode(kernel, adds.vec4, whole) : finishCode(kernel, sides.vec4, whole);
   const blocks = { down: rows / down / unit.m, across: columns / across / unit.n };
 
   const lines: string[] = [];
@@ -109,7 +109,7 @@ export function emitTensorMatmul(kernel: MatmulKernel, unit: MatrixUnit, plan: T
   body.line("}");
   body.line(`let entry = ${slices > 1 ? `slice * ${batches}u + z` : "z"};`);
   const bounce = bounceMemory(tile);
-  for (const line of finishLines(dialect, unit, tile, bounce, blocks, threads)) body.line(line);
+  for (const line of finishLines(dialect, unit, tile, bounce, blocks, threads, kernel.symmetric)) body.line(line);
 
   const declarations = [
     bindingCode(bindings, finish.vec4),
@@ -170,16 +170,24 @@ function finishLines(
   bounce: MatrixMemory,
   blocks: Blocks,
   threads: number,
+  symmetric: boolean,
 ): string[] {
   const fours = bounce.pitch;
   const parts = columns / across / (4 * fours);
   const perRound = (4 * fours) / unit.n;
   const rounds = range(blocks.down * parts).map((round) => range(perRound).map((j) => round * perRound + j));
-  const perSubgroup = unit.m * fours;
+  // a thread stores four columns of one row, or, where blocks are mirrored, of four rows
+  const tall = symmetric ? 4 : 1;
+  const perSubgroup = (unit.m / tall) * fours;
   const total = down * across * perSubgroup;
-  const store = `let row = tileRow * ${rows}u + owner / ${across}u * ${rows / down}u + round / ${parts}u * ${unit.m}u + inside / ${fours}u;
+  const line = (i: number): string =>
+    `bounce[owner][(inside / ${fours}u * 4u + ${i}u) * ${fours}u + inside % ${fours}u]`;
+  const ending = symmetric
+    ? `finishBlock(entry, row, column, mat4x4<f32>(${[0, 1, 2, 3].map(line).join(", ")}));`
+    : "finish4(entry, row, column, bounce[owner][inside]);";
+  const store = `let row = tileRow * ${rows}u + owner / ${across}u * ${rows / down}u + round / ${parts}u * ${unit.m}u + inside / ${fours}u * ${tall}u;
     let column = tileColumn * ${columns}u + owner % ${across}u * ${columns / across}u + round % ${parts}u * ${4 * fours}u + inside % ${fours}u * 4u;
-    finish4(entry, row, column, bounce[owner][inside]);`;
+    ${ending}`;
   return [
     `for (var round = 0u; round < ${rounds.length}u; round++) {`,
     "  workgroupBarrier();",

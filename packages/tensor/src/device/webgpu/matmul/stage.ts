@@ -1,0 +1,128 @@
+// device/webgpu/matmul/stage.ts: how the threads of a workgroup bring the next tile of one side from memory to workgroup memory.
+//
+// Both sides' tiles end up alike, whatever the transpose mode: line k holds the tile's rows of A (columns of B), four to a vec4,
+// so that a thread reads its block with a few vec4 loads for each k. What is contiguous along k is transposed on the way,
+// four by four, in registers. Rows past the edge repeat the last ones: what is made of them is dropped in the end. All
+// positions are worked out before the loop over k; inside it nothing is compared, except in the last round where k ends within it.
+import { elementText, quadPositions, type Side } from "./operand.ts";
+import { range } from "./patch.ts";
+
+/** What a thread moves at a time: a 4x4 block, contiguous along k; four neighbours along the outer side; four elements. */
+type Item = "block" | "quad" | "gather";
+
+/** One side's share of the work of a round. */
+export interface Stage {
+  readonly side: Side;
+  /** Rows of A or columns of B in the tile. */
+  readonly size: number;
+  readonly depth: number;
+  readonly threads: number;
+  readonly item: Item;
+  /** Items in the tile. */
+  readonly items: number;
+  /** vec4s in one line of the tile. */
+  readonly width: number;
+  /** Whether rows may lie outside. */
+  readonly edge: boolean;
+}
+
+export function stageOf(side: Side, size: number, depth: number, threads: number): Stage {
+  const item = side.aligned ? (side.along === "k" ? "block" : "quad") : "gather";
+  const items = (size * depth) / (item === "block" ? 16 : 4);
+  return { side, size, depth, threads, item, items, width: size / 4, edge: side.outer % size !== 0 };
+}
+
+/** Some threads have nothing to move: A's are the first ones, B's the last. */
+const partial = ({ items, threads }: Stage): boolean => items < threads;
+const count = ({ items, threads }: Stage): number => Math.ceil(items / threads);
+
+/** The registers of two stages; where each takes a part of the threads they are the same ones. */
+export function registers(stages: readonly [Stage, Stage]): { declare: string; name: (s: Stage) => string } {
+  const shared = stages.every(partial);
+  const name = (s: Stage): string => (shared ? "next" : `next${s.side.name}`);
+  const size = (s: Stage): number => count(s) * (s.item === "block" ? 4 : 1);
+  const groups = shared
+    ? [["next", Math.max(...stages.map(size))] as const]
+    : stages.map((s) => [name(s), size(s)] as const);
+  const declare = groups.flatMap(([text, n]) => range(n).map((i) => `var ${text}${i} = vec4<f32>();`)).join(" ");
+  return { declare, name };
+}
+
+/** Statements before the loop: each item's place in the tile (`r` quad of rows, `q` k), and its positions in memory. */
+export const prepareLines = (s: Stage): string[] => placesOf(s).flatMap(({ lines }) => lines);
+
+function placesOf({ side, depth, threads, item, items, width, edge }: Stage) {
+  const { name, along } = side;
+  const corner = name === "A" ? "row0" : "column0";
+  return range(Math.ceil(items / threads)).map((i) => {
+    const at = items < threads ? `(local % ${items}u)` : i === 0 ? "local" : `(local + ${i * threads}u)`;
+    const [r, q] = [`r${name}${i}`, `q${name}${i}`];
+    // eight quads of rows side by side keep the tile's banks apart; along k, neighbours then share what a cache line brings
+    const lines = item === "block" ? depth / 4 : depth;
+    const place =
+      along === "outer"
+        ? [`let ${r} = ${at} % ${width}u;`, `let ${q} = ${at} / ${width}u;`]
+        : [
+            `let ${r} = ${at} % 8u + ${at} / ${8 * lines}u * 8u;`,
+            `let ${q} = ${at} / 8u % ${lines}u${item === "block" ? " * 4u" : ""};`,
+          ];
+    const position = quadPositions(side, `${name}${i}`, `${corner} + ${r} * 4u`, q, edge);
+    return { lines: [...place, ...position.lines], position: position.position };
+  });
+}
+
+/**
+ * Statements that load this thread's items of the tile that begins at `k0`. With `end`, what lies at or past it is zero.
+ *
+ * @param vec4 - bindings declared as vec4
+ */
+export function fetchLines(s: Stage, vec4: ReadonlySet<number>, register: string, end?: string): string[] {
+  const { side, item } = s;
+  const { name, binding, kStride } = side;
+  const step = item === "block" ? "k0 >> 2u" : item === "quad" ? `k0 * ${kStride / 4}u` : `k0 * ${kStride}u`;
+  const lines = placesOf(s).flatMap(({ position }, i) => {
+    const load = (row: number, zero: string): string => {
+      const at = `${position(row)} + s${name}`;
+      const read = (text: string): string =>
+        item === "gather" ? elementText(vec4, binding, text) : `b${binding}[${text}]`;
+      return end ? `select(${zero}, ${read(`select(0u, ${at}, in${name}${i})`)}, in${name}${i})` : read(at);
+    };
+    const values =
+      item === "block"
+        ? range(4).map((j) => load(j, "vec4<f32>()"))
+        : [
+            item === "quad"
+              ? load(0, "vec4<f32>()")
+              : `vec4<f32>(${range(4)
+                  .map((j) => load(j, "0.0f"))
+                  .join(", ")})`,
+          ];
+    return [
+      ...(end ? [`let in${name}${i} = k0 + q${name}${i} < ${end};`] : []),
+      ...values.map((value, j) => `${register}${values.length * i + j} = ${value};`),
+    ];
+  });
+  return forThreads(s, [`let s${name} = ${step};`, ...lines]);
+}
+
+/** Statements that put the registers into the tile. */
+export function storeLines(s: Stage, register: string): string[] {
+  const { side, item, width } = s;
+  const { name } = side;
+  const lines = range(count(s)).flatMap((i) => {
+    const at = (t: number): string => `tile${name}[(q${name}${i} + ${t}u) * ${width}u + r${name}${i}]`;
+    if (item !== "block") return [`${at(0)} = ${register}${i};`];
+    const column = (t: number): string =>
+      range(4)
+        .map((j) => `${register}${4 * i + j}.${"xyzw"[t]}`)
+        .join(", ");
+    return range(4).map((t) => `${at(t)} = vec4<f32>(${column(t)});`);
+  });
+  return forThreads(s, lines);
+}
+
+function forThreads(s: Stage, lines: readonly string[]): string[] {
+  const { side, items, threads } = s;
+  const mine = !partial(s) ? "" : side.name === "A" ? `if (local < ${items}u) ` : `if (local >= ${threads - items}u) `;
+  return [`${mine}{`, ...lines.map((line) => `  ${line}`), "}"];
+}
