@@ -38,7 +38,7 @@ export async function bench(args: readonly string[], print?: (text: string) => v
     ...(options.device && { device: options.device }),
     ...(toggles.length > 0 && { toggles }),
     ...(suite === "profile" && { timestamps: "exact" as const }),
-    ...((precision === "f16" || suite === "sweep") && { matmulPrecision: "f16" as const }),
+    ...(precision === "f16" && { matmulPrecision: "f16" as const }),
   };
   // a replay runs on devices of its own, which compute nothing
   const context = await withFreshDevice(suite === "replay" ? { device: "cpu" } : connection, async (device) => {

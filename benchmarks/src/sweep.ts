@@ -1,10 +1,12 @@
-// sweep.ts: `npm run bench -- sweep`: ways to run a product on tensor cores, each with robust buffer access and without. What
+// sweep.ts: `npm run bench -- sweep`: ways to run a product: f32 tiles, or, with `--precision f16`, plans on tensor cores, each of
+// those with robust buffer access and without. What
 // `chooseTensorPlan` chooses from was chosen by this.
 import type { TensorPlan, TensorTile } from "@mc/tensor";
 import { products } from "./kernels/products.ts";
 import { caseName } from "./lib/case.ts";
 import { type Context, withFreshDevice } from "./lib/context.ts";
 import { runCases } from "./lib/runCases.ts";
+import { sweepF32 } from "./sweepF32.ts";
 
 const tile = (rows: number, columns: number, depth: number, down: number, across: number, band = 8): TensorTile => ({
   rows,
@@ -55,6 +57,7 @@ const shapes = [
 
 /** Checks and times every plan on every shape, twice: robust, and with the Dawn feature "disable_robustness". */
 export async function sweep(context: Context): Promise<void> {
+  if (context.precision === "f32") return sweepF32(context);
   const cases = products(context.small).filter(({ name, shape }) => {
     const id = caseName(name, shape);
     return context.small ? id.startsWith("matmul [128") : shapes.some((s) => id.includes(s));
