@@ -37,7 +37,7 @@ const symmetric = (n: number): Case[] =>
 /** Checks and times every variant on every shape that suits it; `--filter` takes names and shapes. */
 export async function sweepF32(context: Context): Promise<void> {
   const all = context.small
-    ? products(true).filter(anyOf(["matmul [128"]))
+    ? products(true).filter(anyOf(["[128, 128, 128]"]))
     : [...products(false).filter(anyOf(shapes)), ...[1024, 2048, 4096].flatMap(symmetric)];
   const settings: { variants: Variants; cases: readonly Case[] }[] = [
     ...matmulVariants
