@@ -4,7 +4,7 @@ import type { MatmulPrecision } from "@mc/tensor";
 import { models, optimizerNames } from "./train/models.ts";
 
 /** Sub-commands that measure. */
-export const suites = ["kernels", "optim", "train", "verify", "moe", "replay", "profile", "sweep"] as const;
+export const suites = ["kernels", "optim", "train", "verify", "moe", "replay", "memory", "profile", "sweep"] as const;
 /** A sub-command that measures. */
 export type Suite = (typeof suites)[number];
 
@@ -40,7 +40,7 @@ export const usage = `Usage: npm run bench -- ${suites.join("|")} [options]
   --budget SECONDS         time for a case; default 0.25
   --machine NAME           the machine's name in the results, where it does not say it itself
   --peers                  kernels, optim, train: also time jax-js, TensorFlow.js and PyTorch, where the machine has them
-  --models ${models.map((m) => m.name).join(",")}   train: which; default: all on a GPU, the first on a CPU
+  --models ${models.map((m) => m.name).join(",")}   train, replay, memory: which; default: all on a GPU, the first on a CPU
   --optimizers ${optimizerNames.join(",")}
   --steps N                train: most timed steps; moe, replay, profile: timed steps; default 20
   --list                   replay: the kernels of each step, counted by label`;

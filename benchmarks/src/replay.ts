@@ -1,8 +1,9 @@
 // replay.ts: what a training step costs in JavaScript, on Dawn's null backend: it validates and records everything and runs
 // nothing, so that tracing, planning and replay are timed without a GPU. Small batches: the null backend has 512 MiB.
-import { connect, type Device, explain } from "@mc/tensor";
+import { explain } from "@mc/tensor";
 import type { Context } from "./lib/context.ts";
 import { summarise } from "./lib/measure.ts";
+import { connectNull } from "./lib/nullDevice.ts";
 import { type BenchModel, models, optimizerNames, trainingStep } from "./train/models.ts";
 
 /** What to run. */
@@ -84,21 +85,4 @@ async function runReplay(model: BenchModel, optimizer: string, steps: number) {
     first_step_ms: firstStep,
     counts,
   };
-}
-
-/** Dawn's null backend, kept: Dawn ends the process if what `create` returned is collected while a device lives. */
-let dawn: GPU | undefined;
-
-/** A device that runs nothing. */
-async function connectNull(): Promise<Device> {
-  const { create, globals } = await import("webgpu");
-  Object.assign(globalThis, globals);
-  dawn ??= create(["backend=null"]);
-  const adapter = await dawn.requestAdapter();
-  if (!adapter) throw new Error("bench replay: this build of Dawn has no null backend");
-  const { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage } = adapter.limits;
-  const gpu = await adapter.requestDevice({
-    requiredLimits: { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage },
-  });
-  return connect({ device: "webgpu", gpu, softwareAdapter: false });
 }

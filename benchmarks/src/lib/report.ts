@@ -42,6 +42,10 @@ const columns: readonly Column[] = [
   { key: "first_step_ms", width: 13 },
   { key: "first_step_s", width: 12 },
   { key: "peak_mib", width: 9 },
+  { key: "parameters_and_state_mib", width: 24 },
+  { key: "intermediates_mib", width: 17 },
+  { key: "pytorch_mib", width: 11 },
+  { key: "plan_gflop", width: 10 },
   { key: "numExperts", width: 10 },
   { key: "mflop", width: 10 },
   { key: "time_to_first", width: 13 },
@@ -79,6 +83,7 @@ export const views = {
     "peak_mib",
   ],
   moe: ["name", "numExperts", "median_ms", "min_ms", "max_ms", "gflops", "mflop", "time_to_first", "flops_to_first"],
+  memory: ["name", "peak_mib", "parameters_and_state_mib", "intermediates_mib", "pytorch_mib", "plan_gflop", "kernels"],
   replay: [
     "name",
     "median_ms",

@@ -139,7 +139,7 @@ export interface TransformerConfig {
   readonly initStd?: number;
   /**
    * Whether training keeps only the input of each layer and computes the layer again on the way back: of each layer one value
-   * [B, T, hiddenSize] stays in memory instead of about 18 (with GELU), for about a third more floating-point operations. Same
+   * [B, T, hiddenSize] stays in memory instead of about 18 (with GELU), for up to a third more floating-point operations. Same
    * values and gradients. See `checkpoint` of @mc/tensor. Default false.
    */
   readonly checkpoint?: boolean;

@@ -181,14 +181,16 @@ function settle(tenants: Iterable<Tenant>, reuse: boolean): readonly (readonly T
 }
 
 /**
- * Whether a kernel may write `target` over `source`: both at the kernel's own linear index, once, and `source` whole. Not where
- * several threads share a point and what follows beside it may still read.
+ * Whether a kernel may write `target` over `source`: both at the kernel's own linear index, once, and `source` whole. Or, where
+ * the threads of a row reduce it and then compute something for each of its elements: over the row that they have read.
  */
 function inPlace(draft: Draft, source: Node, target: Node, ownerOf: (node: Node) => Node): boolean {
-  if (draft.kind === "fused" || draft.spread > 0 || source === target) return false;
-  for (const [node, linear] of draft.reads) {
-    if (ownerOf(node) === source && (!linear || node !== source)) return false;
+  if (draft.kind === "fused" || source === target) return false;
+  const own = draft.spread > 0 ? draft.rows : draft.reads;
+  for (const node of draft.reads.keys()) {
+    if (ownerOf(node) === source && (!own.get(node) || node !== source)) return false;
   }
-  const writers = draft.roots.filter((r) => ownerOf(r.target) === target);
-  return writers.length === 1 && writers[0]!.node === target && writers[0]!.target === target;
+  const [writer, ...others] = draft.roots.filter((r) => ownerOf(r.target) === target);
+  if (!writer || others.length > 0 || writer.node !== target || writer.target !== target) return false;
+  return draft.spread === 0 || writer.spread === true;
 }

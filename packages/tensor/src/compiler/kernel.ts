@@ -65,8 +65,8 @@ export interface Spread<S = unknown> {
 
 /**
  * For each point of `shape` (variables 0..rank-1): run the reductions in order (each may use results of earlier ones), then
- * compute the value of *all* stores, then store. That order makes updates in place safe. Then `spread`, which overwrites nothing
- * that the kernel reads.
+ * compute the value of *all* stores, then store. That order makes updates in place safe. Then `spread`: it may
+ * overwrite an element of the point's own row that the reductions have read and nothing but its own value reads again.
  */
 export interface LoopKernel {
   readonly kind: "loop";

@@ -8,7 +8,16 @@ import type { Traits } from "../device/device.ts";
 import { invariant } from "../errors.ts";
 import { createNode, type Node, topologicalOrder } from "../node.ts";
 import { sizeOf } from "../shape.ts";
-import { constantIndex, divideIndex, type Index, indexKey, linearIndex, reshapeCoordinates } from "./affine.ts";
+import {
+  addIndex,
+  constantIndex,
+  divideIndex,
+  type Index,
+  indexKey,
+  linearIndex,
+  reshapeCoordinates,
+  scaleIndex,
+} from "./affine.ts";
 import { barrierWaits, needsOf, orderDrafts } from "./order.ts";
 import { affineView, chooseStored, isLeaf, viewBase } from "./store.ts";
 import { ValueBuilder, variables, visitValues } from "./values.ts";
@@ -63,6 +72,8 @@ export interface Draft {
   /** Of a loop that nothing has joined yet, the indices of its reads as text, and its own linear index. */
   readonly indices: Map<Node, Set<string>>;
   readonly own: Index;
+  /** Of what reductions read, and what is computed for each element of their rows: whether that is the row's elements, each by itself. */
+  readonly rows: Map<Node, boolean>;
   /** Stored nodes that must be known before it runs, though it does not read them: it reads through a barrier. */
   readonly after: Set<Node>;
   /** Values that one point takes, about. */
@@ -187,6 +198,7 @@ function makeDrafts(
       roots: [],
       reads: new Map(),
       indices: new Map(),
+      rows: new Map(),
       own,
       after: new Set(),
       work: 0,
@@ -205,10 +217,14 @@ function makeDrafts(
     const builder = new ValueBuilder(loads, at.length);
     // a stored piece that is copied into its concat is read, not computed again
     const value = target !== node && stored.has(node) ? builder.read(node, at, undefined) : builder.root(node, at);
+    const rowKeys = builder.reductions.map(({ shape, firstVariable }) =>
+      indexKey(addIndex(scaleIndex(own, sizeOf(shape)), linearIndex(variables(shape, firstVariable), shape))),
+    );
     visitValues([value, ...builder.reductions.map((r) => r.value)], (v) => {
       made.work++;
       if (v.kind !== "load") return;
       const key = indexKey(v.index);
+      made.rows.set(v.source, (made.rows.get(v.source) ?? true) && rowKeys.includes(key));
       made.reads.set(v.source, (made.reads.get(v.source) ?? true) && key === ownKey);
       const known = made.indices.get(v.source);
       if (known) known.add(key);
@@ -437,6 +453,7 @@ function mergeDrafts(
     }
     for (const [node, linear] of b.reads) {
       a.reads.set(node, (a.reads.get(node) ?? true) && linear && a.size === b.size);
+      a.rows.set(node, (a.rows.get(node) ?? true) && (spread ? linear : (b.rows.get(node) ?? false)));
       readers.get(node)!.delete(b);
       readers.get(node)!.add(a);
     }
