@@ -7,7 +7,7 @@ import { type BenchModel, models, optimizerNames, trainingStep } from "./train/m
 
 /** What to count. */
 export interface MemoryOptions {
-  /** Default: all. */
+  /** Default: those that PyTorch was timed with. */
   readonly models?: readonly string[];
   readonly optimizers?: readonly string[];
 }
@@ -17,7 +17,7 @@ const pytorch: Readonly<Record<string, number>> = { "0.87M": 143, "10M": 836, "1
 
 /** Counts each model with each optimizer, with and without checkpoints. One line each. */
 export async function benchMemory({ report, wanted }: Context, options: MemoryOptions): Promise<void> {
-  for (const model of models.filter((m) => options.models?.includes(m.name) ?? true)) {
+  for (const model of models.filter((m) => options.models?.includes(m.name) ?? m.name in pytorch)) {
     for (const optimizer of options.optimizers ?? optimizerNames) {
       for (const checkpoint of [false, true]) {
         const name = `memory ${model.name} ${optimizer}${checkpoint ? " checkpoint" : ""}`;
