@@ -1,7 +1,7 @@
 // bundle.mjs: `npm run bench -- bundle --out DIR`: a folder that runs the benchmarks and their peers on Linux x64 with Node and a
 // Vulkan loader, without a network: DIR/bench.mjs, DIR/node_modules/webgpu, DIR/peers.
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, realpathSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, realpathSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -53,7 +53,13 @@ if (!existsSync(join(here, "peers/node_modules")))
     stdio: "inherit",
   });
 // packages in the older module format ask for Node's own modules by `require`
-const js = 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);';
+// and for their folder
+const js =
+  'import { createRequire } from "node:module"; const require = createRequire(import.meta.url); const __dirname = import.meta.dirname ?? new URL(".", import.meta.url).pathname;';
 for (const peer of ["jaxjs.mjs", "tfjs.mjs"]) await bundle(`peers/${peer}`, `peers/${peer}`, { banner: { js } });
+// what TensorFlow.js runs on a CPU
+const wasm = join(here, "peers/node_modules/@tensorflow/tfjs-backend-wasm/dist");
+for (const file of readdirSync(wasm).filter((name) => name.endsWith(".wasm")))
+  cpSync(join(wasm, file), join(out, "peers", file));
 
 console.log(`${out}: node ${join(out, "bench.mjs")} --help`);

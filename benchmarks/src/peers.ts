@@ -58,9 +58,7 @@ async function runPeer(
     child.on("error", (error) =>
       resolve(error.message.includes("ENOENT") ? `${program} is not installed` : error.message),
     );
-    child.on("close", (code) =>
-      resolve(code === 0 ? undefined : `it ended with ${code}: ${complaint.trim().split("\n").at(-1)}`),
-    );
+    child.on("close", (code) => resolve(code === 0 ? undefined : `it ended with ${code}: ${lastError(complaint)}`));
   });
   let missing: string | undefined;
   for await (const text of createInterface({ input: child.stdout })) {
@@ -69,6 +67,12 @@ async function runPeer(
     else if (line) report.line(line);
   }
   return missing ?? ended;
+}
+
+/** The line that names the error, of what a program wrote to standard error. */
+function lastError(text: string): string | undefined {
+  const lines = text.trim().split("\n");
+  return lines.findLast((line) => /\w*Error\b/.test(line)) ?? lines.at(-1);
 }
 
 /** A line of results; undefined for whatever else a framework prints. */
