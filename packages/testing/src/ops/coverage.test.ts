@@ -23,6 +23,7 @@ const others: Record<string, readonly string[]> = {
     "SafetensorsError",
   ],
   "devices and running": ["connect", "setDefaultDevice", "realise", "realiseEagerly", "compile"],
+  "what gradients keep: its tests are those of @mc/autograd": ["checkpoint"],
   "looking at plans": ["explain", "profile", "measureRoofline"],
   "parameter trees": ["treeMap", "treeMapWithPath", "treeLeaves", "treePaths", "treeFromPaths"],
   files: ["readSafetensors", "writeSafetensors", "loadSafetensors", "saveSafetensors"],
