@@ -55,7 +55,6 @@ export type Kind =
       readonly given: number;
       readonly results: number;
       /** Computes the values again from others that are given. */
-      /** The same outputs, computed again from `given`. */
       readonly recompute: (given: readonly Node[]) => readonly Node[];
     }
   /** The first input, for readers that must not run before the other inputs are known. Never equal to the input itself. */
