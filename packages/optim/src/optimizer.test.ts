@@ -150,7 +150,7 @@ describe("oneMinusPower(b, t)", () => {
 });
 
 describe("AdamW over 100 tensors", () => {
-  test("takes one dispatch a tensor, the scalars of the step riding along, in 5 pipelines", async () => {
+  test("takes one dispatch, the scalars of the step riding along", async () => {
     type Tensors = Record<string, Tensor>;
     type Step = { params: Tensors; state: OptimizerState; grads: Tensors };
     const rule = adamw({ learningRate: linear({ from: 1, to: 0, steps: 100 }) });
@@ -162,12 +162,10 @@ describe("AdamW over 100 tensors", () => {
     const grads = await make();
     let params = await make();
     let state = rule.init(params);
-    const { kernels, pipelines } = explain(step, { params, state, grads });
-    expect(kernels.length).toBe(100);
-    expect(pipelines).toBe(5);
+    expect(explain(step, { params, state, grads }).kernels.length).toBe(1);
     ({ params, state } = await realise(step({ params, state, grads })));
     const before = device.stats().dispatches;
     await realise(step({ params, state, grads }));
-    expect(device.stats().dispatches - before).toBe(100);
+    expect(device.stats().dispatches - before).toBe(1);
   });
 });

@@ -4,6 +4,7 @@ import type { DType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
 import type { Node } from "../node.ts";
 import { sizeOf } from "../shape.ts";
+import type { Arena } from "./coalesce.ts";
 import type { Draft, Schedule, SchedulerSettings } from "./schedule.ts";
 import { isLeaf } from "./store.ts";
 
@@ -18,8 +19,10 @@ export interface Slot {
   readonly dtype: DType;
   /** Elements: those of its largest value. */
   readonly size: number;
-  /** "leaf": given by the caller; "output": handed to the caller; "temporary": lives inside the plan. */
-  readonly role: "leaf" | "output" | "temporary";
+  /** "leaf": given by the caller; "output": handed to the caller; "temporary": lives inside the plan; "arena": leaves that are updated side by side. */
+  readonly role: "leaf" | "output" | "temporary" | "arena";
+  /** Set where the slot is a part of another one, an arena: that one, and the element of it at which this begins. */
+  readonly within?: { readonly slot: number; readonly offset: number };
 }
 
 /** Where a value lies: in `slot`, `offset` elements behind the beginning of a value of `size` elements (itself, or the concat it is a piece of). */
@@ -34,6 +37,8 @@ export interface BufferPlan {
   readonly slots: readonly Slot[];
   /** Where each stored node that has memory lies. */
   readonly place: ReadonlyMap<Node, Place>;
+  /** Where members of arenas lie in those; their own slot is a part of that one. */
+  readonly inArena: ReadonlyMap<Node, Place>;
   /** Donated leaves whose buffer an output took over. */
   readonly reusedLeaves: ReadonlySet<Node>;
 }
@@ -43,13 +48,16 @@ export interface BufferPlan {
  * @param donated - leaves whose buffers may be overwritten, and the output that would like each (same place in the tree)
  */
 export function assignBuffers(
-  { drafts, placed, needed }: Schedule,
+  { drafts, placed, needed, arenas }: Schedule,
   leaves: readonly Node[],
   outputs: readonly Node[],
   donated: ReadonlyMap<Node, Node | undefined>,
   settings: SchedulerSettings,
 ): BufferPlan {
-  const ownerOf = (node: Node): Node => placed.get(node)?.owner ?? node;
+  // temporaries that lie side by side come and go together
+  const side = new Map<Node, Arena>();
+  for (const arena of arenas) for (const node of arena.members.keys()) if (!isLeaf(node)) side.set(node, arena);
+  const ownerOf = (node: Node): Node => placed.get(node)?.owner ?? side.get(node)?.owner ?? node;
   const outputSet = new Set(outputs);
   const firstWrite = new Map<Node, number>();
   const lastRead = new Map<Node, number>();
@@ -83,8 +91,22 @@ export function assignBuffers(
     slotOf.set(output, slotOf.get(leaf)!);
     reusedLeaves.add(leaf);
   };
+  const inArena = new Map<Node, Place>();
+  for (const { owner, members, heirs } of arenas) {
+    if ([...members.keys()].some((n) => side.has(n))) continue;
+    const role = heirs.size > 0 ? "arena" : "temporary";
+    const slot = slots.push({ dtype: owner.dtype, size: sizeOf(owner.shape), role }) - 1;
+    for (const [leaf, offset] of members) {
+      inArena.set(leaf, { slot, offset, size: sizeOf(owner.shape) });
+      slots[slotOf.get(leaf)!] = { ...slots[slotOf.get(leaf)!]!, within: { slot, offset } };
+    }
+    for (const [leaf, output] of heirs) {
+      inArena.set(output, inArena.get(leaf)!);
+      give(output, leaf);
+    }
+  }
   const open = outputs.filter((o, i) => !isLeaf(o) && outputs.indexOf(o) === i);
-  const free = [...donated.keys()].filter((leaf) => !outputSet.has(leaf));
+  const free = [...donated.keys()].filter((leaf) => !outputSet.has(leaf) && !inArena.has(leaf));
   for (const leaf of free) {
     const wish = donated.get(leaf);
     if (
@@ -141,6 +163,12 @@ export function assignBuffers(
     slots.push({ dtype: tenants[0]!.dtype, size: tenants[0]!.size, role: "temporary" });
   }
 
+  for (const [node, { owner, members }] of side) {
+    const within = { slot: slotOf.get(owner)!, offset: members.get(node)! };
+    inArena.set(node, { ...within, size: sizeOf(owner.shape) });
+    slotOf.set(node, slots.push({ dtype: node.dtype, size: sizeOf(node.shape), role: "temporary", within }) - 1);
+  }
+
   const place = new Map<Node, Place>();
   for (const [node, slot] of slotOf) place.set(node, { slot, offset: 0, size: sizeOf(node.shape) });
   for (const [piece, { owner, offset }] of placed) {
@@ -151,7 +179,7 @@ export function assignBuffers(
     outputs.every((o) => place.has(o)),
     "every output has a slot",
   );
-  return { slots, place, reusedLeaves };
+  return { slots, place, inArena, reusedLeaves };
 }
 
 /** Values that lie in one place one after the other, each written over the one before by a kernel that reads it. */

@@ -1,10 +1,12 @@
 // compiler/collapse.ts: joins neighbouring loop dimensions that every index walks as one, so that contiguous work is one loop.
+
+import { invariant } from "../errors.ts";
 import { type Atom, type Index, variableIndex } from "./affine.ts";
 import type { LoopKernel, Store, Value } from "./kernel.ts";
 import { visitValues } from "./values.ts";
 
-/** The same kernel with the fewest loops. */
-export function collapse(kernel: LoopKernel): LoopKernel {
+/** The same kernel with the fewest loops; a single loop over its space runs to `extent` instead, where that is given. */
+export function collapse(kernel: LoopKernel, extent?: number): LoopKernel {
   const values = [...kernel.reductions, ...kernel.stores, ...(kernel.spread?.stores ?? [])].map((x) => x.value);
   const indices = indicesOf(kernel, values);
   const renamed = new Map<number, { variable: number; size: number } | undefined>(); // undefined: swallowed by the next
@@ -29,7 +31,12 @@ export function collapse(kernel: LoopKernel): LoopKernel {
     }
     return out;
   };
-  const shape = join(kernel.shape, 0);
+  let shape = join(kernel.shape, 0);
+  if (extent !== undefined) {
+    invariant(shape.length === 1, "what is extended is one loop");
+    for (const [variable, to] of renamed) if (to) renamed.set(variable, { ...to, size: extent });
+    shape = [extent];
+  }
   const reductions = kernel.reductions.map((r) => {
     const firstVariable = next;
     return { ...r, firstVariable, shape: join(r.shape, r.firstVariable) };

@@ -80,13 +80,23 @@ class Bindings {
   private readonly access: Binding["access"][] = [];
   private readonly sizes: number[] = [];
   private readonly buffers: BufferPlan;
+  /** Arenas that are bound as wholes: of others the kernel binds the parts that it needs, so that its code holds no offsets. */
+  private readonly wholes: ReadonlySet<number>;
 
-  constructor(buffers: BufferPlan) {
+  constructor(buffers: BufferPlan, draft: Draft) {
     this.buffers = buffers;
+    const { inArena } = buffers;
+    const slotsOf = (nodes: Iterable<Node>): number[] => [...nodes].flatMap((n) => inArena.get(n)?.slot ?? []);
+    const read = slotsOf(draft.reads.keys());
+    const written = slotsOf(draft.roots.map((r) => r.target));
+    // a kernel may not read one part of a buffer and write another
+    const mixed = read.filter((slot) => written.includes(slot));
+    this.wholes = new Set(draft.together ? [...read, ...written] : mixed);
   }
 
   use(node: Node, access: "read" | "write"): { binding: number; offset: number } {
-    const place = this.buffers.place.get(node);
+    const home = this.buffers.inArena.get(node);
+    const place = home && this.wholes.has(home.slot) ? home : this.buffers.place.get(node);
     invariant(place, `a ${node.kind.kind} node has no memory`);
     let binding = this.slots.indexOf(place.slot);
     if (binding < 0) {
@@ -157,7 +167,7 @@ function writeKernel(
   scheduled: Schedule,
   buffers: BufferPlan,
 ): { spec: KernelSpec; slots: readonly number[] } {
-  const bindings = new Bindings(buffers);
+  const bindings = new Bindings(buffers, draft);
   if (draft.kind === "fused") return { spec: fusedKernel(draft, scheduled, bindings), slots: bindings.slots };
   const space = draft.roots[0]!.node.shape;
   const builder = new ValueBuilder(scheduled.loads, space.length);
@@ -175,7 +185,10 @@ function writeKernel(
     labels.push(labelOf(node));
     if (scheduled.needed.has(target)) into.push({ target, index: place(at), value });
   };
-  for (const root of draft.roots) if (!root.spread) write(root, rootCoordinates(space, root.node), stores);
+  for (const root of draft.roots) {
+    if (root.spread || draft.together?.echoes.has(root)) continue;
+    write(root, rootCoordinates(space, root.node), stores);
+  }
   const beside = draft.spread > 0 ? spreadShape(draft) : [];
   const { firstVariable, at: inRow } = builder.open(beside);
   const inSpace = [...variables(space), ...inRow];
@@ -219,18 +232,21 @@ function writeKernel(
     };
   }
   const reductions = builder.reductions.map((r): Reduction<number> => ({ ...r, value: bound.get(r.value.id)! }));
-  return {
-    spec: collapse({
+  // the first of a group lies at the beginning of every arena: its loop, made longer, does the work of all
+  const { together } = draft;
+  const spec = collapse(
+    {
       kind: "loop",
-      label,
+      label: together ? `${label} of ${together.members}` : label,
       shape: space,
       reductions,
       stores: boundStores,
       ...(spread && { spread }),
       bindings: bindings.list(),
-    }),
-    slots: bindings.slots,
-  };
+    },
+    together?.extent,
+  );
+  return { spec, slots: bindings.slots };
 }
 
 function matrixOperand(node: Node, { stored }: Schedule, bindings: Bindings): MatrixOperand {

@@ -18,6 +18,7 @@ import {
   reshapeCoordinates,
   scaleIndex,
 } from "./affine.ts";
+import { type Arena, coalesce } from "./coalesce.ts";
 import { barrierWaits, needsOf, orderDrafts } from "./order.ts";
 import { affineView, chooseStored, isLeaf, viewBase } from "./store.ts";
 import { ValueBuilder, variables, visitValues } from "./values.ts";
@@ -34,6 +35,8 @@ export interface SchedulerSettings {
   readonly reuse: boolean;
   /** Rows from which on a kernel that reduces rows also writes their elements: with fewer, the device would idle. Default 256. */
   readonly spreadRows: number;
+  /** Compute like updates of many donated tensors in one kernel, where `merge` is set. Default true. */
+  readonly coalesce: boolean;
   /** Buffers of one kernel; undefined: the device class's own limit. */
   readonly maxBindings?: number;
 }
@@ -45,6 +48,7 @@ export const defaultSettings: SchedulerSettings = {
   recomputeLimit: 4,
   reuse: true,
   spreadRows: 256,
+  coalesce: true,
 };
 
 // Values that a joined kernel may compute for a point: bounds the length of its code.
@@ -82,6 +86,17 @@ export interface Draft {
   readonly reductionSizes: Set<number>;
   /** Elements beside each point where some roots are `spread`, else 0. */
   spread: number;
+  /** Set where the kernel does the work of several drafts, by running over whole arenas. */
+  together?: Together;
+}
+
+/** What makes one kernel of many like drafts; see coalesce.ts. */
+export interface Together {
+  readonly members: number;
+  /** Elements from the first member's first to the last one's last. */
+  readonly extent: number;
+  /** Roots that need no code: the loop over the first member's reaches them. */
+  readonly echoes: ReadonlySet<Root>;
 }
 
 /** The scheduled graph. */
@@ -92,6 +107,7 @@ export interface Schedule {
   readonly loads: (node: Node) => boolean;
   /** Pieces that live inside a concat: where they begin in it, in elements. */
   readonly placed: ReadonlyMap<Node, { readonly owner: Node; readonly offset: number }>;
+  readonly arenas: readonly Arena[];
   /** Whether the kernels that write `target` must store it: someone outside of its kernel reads it. */
   readonly needed: ReadonlySet<Node>;
 }
@@ -119,9 +135,9 @@ export function schedule(
   const drafts = makeDrafts(order, stored, loads, placed, limits.maxBindings);
   const writers = writersOf(drafts, placed);
   const outputSet = new Set(outputs);
-  const merged = settings.merge
-    ? mergeDrafts(drafts, writers, placed, outputSet, heirs, limits, settings.spreadRows)
-    : drafts;
+  const { drafts: merged, arenas } = settings.merge
+    ? mergeDrafts(drafts, writers, placed, { outputs: outputSet, heirs, loads, settings }, limits)
+    : { drafts, arenas: [] };
   const needed = new Set<Node>(outputs);
   for (const draft of merged) {
     const own = new Set(draft.roots.flatMap((r) => (r.target === r.node ? [r.node] : [])));
@@ -129,11 +145,13 @@ export function schedule(
     if (draft.kind === "fused") for (const node of own) needed.add(node); // its kernel writes all of its outputs
   }
   for (const [piece, { owner }] of placed) if (needed.has(owner)) needed.add(piece);
+  const beside = new Map(arenas.flatMap(({ owner, members }) => [...members.keys()].map((n) => [n, owner] as const)));
   const intermediate = (node: Node): Node | undefined => {
-    const owner = placed.get(node)?.owner ?? node;
-    return needed.has(node) && !isLeaf(owner) && !outputSet.has(owner) ? owner : undefined;
+    const owner = placed.get(node)?.owner ?? beside.get(node) ?? node;
+    return needed.has(node) && !isLeaf(node) && !isLeaf(owner) && !outputSet.has(owner) ? owner : undefined;
   };
-  return { drafts: orderDrafts(merged, { writers, written, heirs, intermediate }), stored, loads, placed, needed };
+  const ordered = orderDrafts(merged, { writers, written, heirs, intermediate });
+  return { drafts: ordered, stored, loads, placed, arenas, needed };
 }
 
 /** A fused op's kernel writes every output, so the ones that nobody reads need memory too. */
@@ -324,15 +342,21 @@ function writersOf(drafts: readonly Draft[], placed: Schedule["placed"]): Map<No
   return writers;
 }
 
+/** What drafts are merged for. */
+interface Wishes {
+  readonly outputs: ReadonlySet<Node>;
+  readonly heirs: ReadonlyMap<Node, Node | undefined>;
+  readonly loads: Schedule["loads"];
+  readonly settings: SchedulerSettings;
+}
+
 function mergeDrafts(
   drafts: readonly Draft[],
   writers: ReadonlyMap<Node, Set<Draft>>,
   placed: Schedule["placed"],
-  outputs: ReadonlySet<Node>,
-  heirs: ReadonlyMap<Node, Node | undefined>,
+  { outputs, heirs, loads, settings }: Wishes,
   traits: Traits,
-  spreadRows: number,
-): Draft[] {
+): { readonly drafts: Draft[]; readonly arenas: readonly Arena[] } {
   const words = Math.ceil(drafts.length / 32);
   const alive: (Draft | undefined)[] = [...drafts];
   // bit j of above[i]: draft i needs draft j, directly or not
@@ -357,10 +381,11 @@ function mergeDrafts(
     }
   }
 
+  const families = new Map<Node, Node>(); // members of arenas, and what stands for the whole
   const bindings = (a: Draft, b: Draft): number => {
     const own = new Set([...a.roots, ...b.roots].flatMap((r) => (r.target === r.node ? [r.node] : [])));
     const buffers = new Set<Node>();
-    const ownerOf = (n: Node): Node => placed.get(n)?.owner ?? n;
+    const ownerOf = (n: Node): Node => placed.get(n)?.owner ?? families.get(n) ?? n;
     for (const d of [a, b]) {
       for (const node of d.reads.keys()) if (!own.has(node)) buffers.add(ownerOf(node));
       for (const { node, target } of d.roots) {
@@ -420,7 +445,7 @@ function mergeDrafts(
     const [width = 0] = a.reductionSizes;
     if (a.kind !== "loop" || a.reductionSizes.size !== 1 || b.kind !== "loop" || b.reductionSizes.size > 0)
       return false;
-    if (width < 2 || a.size < Math.max(2, spreadRows) || a.size * width !== b.size) return false;
+    if (width < 2 || a.size < Math.max(2, settings.spreadRows) || a.size * width !== b.size) return false;
     if (a.work + b.work > WORK_LIMIT || !depsOf(b).has(a) || b.roots.some((r) => updates.has(r.node))) return false;
     const row = indexKey(divideIndex(b.own, width));
     for (const [node, linear] of b.reads) {
@@ -440,8 +465,28 @@ function mergeDrafts(
     return bindings(a, rider) <= traits.maxBindings;
   };
 
-  const merge = (a: Draft, b: Draft): void => {
-    const spread = b.size > a.size;
+  /** What needs `a` needs all that it needs. */
+  const passOn = (a: Draft): void => {
+    const needed = above[a.number]!;
+    for (const d of alive) {
+      if (!d || d === a || !has(above[d.number]!, a.number)) continue;
+      const set = above[d.number]!;
+      needed.forEach((w, i) => {
+        set[i]! |= w;
+      });
+    }
+  };
+
+  const wait = (a: Draft, b: Draft): void => {
+    a.after.add(b.roots[0]!.target);
+    setBit(above[a.number]!, b.number);
+    above[b.number]!.forEach((w, i) => {
+      above[a.number]![i]! |= w;
+    });
+    passOn(a);
+  };
+
+  const merge = (a: Draft, b: Draft, spread = b.size > a.size): void => {
     if (spread) a.spread = b.size / a.size;
     for (const root of b.roots) {
       a.roots.push(spread ? { ...root, spread } : root);
@@ -466,15 +511,8 @@ function mergeDrafts(
       union[i]! |= w;
     });
     union[a.number >>> 5]! &= ~(1 << (a.number & 31));
-    for (const d of alive) {
-      if (!d || d === a) continue;
-      const set = above[d.number]!;
-      if (!has(set, a.number) && !has(set, b.number)) continue;
-      setBit(set, a.number);
-      union.forEach((w, i) => {
-        set[i]! |= w;
-      });
-    }
+    for (const d of alive) if (d && d !== a && has(above[d.number]!, b.number)) setBit(above[d.number]!, a.number);
+    passOn(a);
   };
 
   for (const b of drafts) {
@@ -488,12 +526,27 @@ function mergeDrafts(
     const home = [...producers, ...new Set(siblings)].find((a) => canMerge(a, b) || canSpread(a, b));
     if (home) merge(home, b);
   }
+  const arenas = settings.coalesce
+    ? coalesce({
+        drafts: alive.filter((d) => d !== undefined),
+        loads,
+        outputs,
+        heirs,
+        placed,
+        readers,
+        needs: (a, b) => has(above[a.number]!, b.number),
+        wait,
+        merge: (a, b) => merge(a, b, false),
+      })
+    : [];
+  for (const { owner, members, heirs } of arenas)
+    for (const node of [...members.keys(), ...heirs.values()]) families.set(node, owner);
   for (const rider of alive) {
     if (rider?.kind !== "loop" || rider.size !== 1 || rider.reductionSizes.size > 0) continue;
     const carrier = alive.find((a) => a && canCarry(a, rider));
     if (carrier) merge(carrier, rider);
   }
-  return alive.filter((d) => d !== undefined);
+  return { drafts: alive.filter((d) => d !== undefined), arenas };
 }
 
 /** The space beside each point of a kernel: the last dimensions of what is spread, where they make up `width`. */

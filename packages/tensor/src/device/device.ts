@@ -26,6 +26,9 @@ export interface DeviceStats {
   readonly buffersCreated: number;
 }
 
+/** Parts of a storage begin at multiples of this many elements: 256 bytes, where every WebGPU device can bind them. */
+export const arenaAlignment = 64;
+
 /** What the compiler needs to know of a device *class*: equal traits, equal plans. Never adapter limits or timing. */
 export interface Traits {
   /** Buffers that one kernel may bind: 8 on every WebGPU host (the limits seen are 10, 12 and 16). */
@@ -89,9 +92,11 @@ export interface Device {
 
   /** @internal Uninitialised memory for `size` elements. */
   allocate(dtype: DType, size: number): Storage;
+  /** @internal A storage over part of another's memory; `offset` is a multiple of `arenaAlignment`. The memory goes with the last part. */
+  part(whole: Storage, offset: number, size: number): Storage;
   /** @internal Gives memory back; the handle must not be used again. */
   release(storage: Storage): void;
-  /** @internal A new storage over the same memory; the old one loses it. How a donated buffer gets its next owner. */
+  /** @internal `moveStorage` for a storage that is no part. */
   transfer(storage: Storage): Storage;
   /** @internal */
   upload(storage: Storage, data: TypedArray): void;

@@ -12,4 +12,32 @@ export interface Storage {
   readonly size: number;
   handle: unknown;
   dead: string | null;
+  /** Set where the memory is a part of another storage's: that one, and the element of it at which this begins. */
+  arena?: { readonly whole: Storage; readonly offset: number } | undefined;
+  /** Live storages that are parts of this one: the last to be released takes it along. */
+  parts?: number;
+}
+
+/** A storage over `size` elements of `whole` from `offset` on; `handle` is the device's. It keeps `whole` alive. */
+export function joinArena(whole: Storage, offset: number, size: number, handle: unknown): Storage {
+  whole.parts = (whole.parts ?? 0) + 1;
+  return { device: whole.device, dtype: whole.dtype, size, handle, dead: null, arena: { whole, offset } };
+}
+
+/** Takes the memory from a part; gives back the arena if that was the last one. */
+export function leaveArena(part: Storage): Storage | undefined {
+  const { whole } = part.arena!;
+  part.handle = null;
+  part.arena = undefined;
+  whole.parts!--;
+  return whole.parts === 0 ? whole : undefined;
+}
+
+/** A new storage over the same memory; the old one loses it. How a donated buffer gets its next owner. */
+export function moveStorage(storage: Storage): Storage {
+  const { device, arena, size, handle } = storage;
+  if (!arena) return device.transfer(storage);
+  const moved = joinArena(arena.whole, arena.offset, size, handle);
+  leaveArena(storage);
+  return moved;
 }

@@ -4,6 +4,7 @@ import { bufferNode, type Node } from "../node.ts";
 import { Tensor } from "../tensor.ts";
 import { storageOf } from "./realise.ts";
 import type { Recording } from "./record.ts";
+import { keptOf } from "./replay.ts";
 import { treeLeaves, treeMapWithPath } from "./tree.ts";
 
 /**
@@ -27,11 +28,26 @@ export class Copies {
   /** Writes the caller's values to the copies. */
   refresh(): void {
     const { device, donated } = this.recording;
+    if (this.copies.size === 0) this.settle();
     for (const number of donated) {
       const given = storageOf(this.tensors[number]!.node);
       let copy = this.copies.get(number);
       if (!copy) this.copies.set(number, (copy = device.allocate(given.dtype, given.size)));
       device.copy(given, copy);
+    }
+  }
+
+  /** Makes the copies of what lies side by side from the second step on. */
+  private settle(): void {
+    const { plan, device, leaves } = this.recording;
+    for (const [slot, members] of keptOf(this.recording).arenas) {
+      const { dtype, size } = plan.slots[slot]!;
+      const whole = device.allocate(dtype, size);
+      for (const i of members) {
+        const leaf = leaves[i]!;
+        const { within, size } = plan.slots[i]!;
+        if ("argument" in leaf) this.copies.set(leaf.argument, device.part(whole, within!.offset, size));
+      }
     }
   }
 

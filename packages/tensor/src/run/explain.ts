@@ -103,7 +103,7 @@ export function explainPlan(plan: Plan, device: Device, javascriptMs?: number): 
     flops: total((k) => k.flops),
     bytes: total((k) => k.bytes),
     temporaryBytes: plan.slots.reduce(
-      (s, slot) => (slot.role === "temporary" ? s + slot.size * deviceBytes(slot.dtype, device) : s),
+      (s, slot) => (slot.role === "temporary" && !slot.within ? s + slot.size * deviceBytes(slot.dtype, device) : s),
       0,
     ),
   };

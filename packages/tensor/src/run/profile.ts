@@ -4,6 +4,7 @@ import { ValueError } from "../errors.ts";
 import { compile, recordingOf } from "./compile.ts";
 import { Copies } from "./copies.ts";
 import { explainPlan, type KernelExplanation } from "./explain.ts";
+import { placeLeaves } from "./leaves.ts";
 import { profileTable } from "./profileTable.ts";
 import { realise, storageOf } from "./realise.ts";
 import type { Recording } from "./record.ts";
@@ -136,9 +137,9 @@ interface KernelTimes {
 /** The plan's launches on the caller's values: apart and together, in turn. */
 async function timeKernels(recording: Recording, copies: Copies, runs: number): Promise<KernelTimes> {
   const { plan, device, leaves } = recording;
-  const { buffers: kept } = keptOf(recording);
+  const kept = keptOf(recording);
   const results = plan.slots.map(({ role, dtype, size }, i) =>
-    role === "leaf" || kept[i] ? undefined : device.allocate(dtype, size),
+    role === "output" && !kept.buffers[i] ? device.allocate(dtype, size) : undefined,
   );
   const each: (readonly number[])[] = [];
   const together: number[] = [];
@@ -148,11 +149,11 @@ async function timeKernels(recording: Recording, copies: Copies, runs: number): 
     for (let run = 0; run <= runs; run++) {
       for (const apart of [true, false]) {
         copies.refresh();
-        const buffers = plan.slots.map(({ role }, i) => {
-          const leaf = leaves[i]!;
-          if (role !== "leaf") return kept[i] ?? results[i]!;
-          return "argument" in leaf ? copies.storage(leaf.argument) : storageOf(leaf.captured);
-        });
+        const given = leaves.map((leaf) =>
+          "argument" in leaf ? copies.storage(leaf.argument) : storageOf(leaf.captured),
+        );
+        const placed = placeLeaves(recording, kept, given);
+        const buffers = plan.slots.map((_, i) => placed[i] ?? kept.buffers[i] ?? results[i]!);
         const times = await device.time(plan.launches, buffers, { apart, replay });
         if (run === 0) continue; // the first warms up
         if (apart) each.push(times.milliseconds);

@@ -41,9 +41,14 @@ export interface Recording {
 /** A leaf of the result: an output of the plan, or a plain value that the function returned. */
 export type ResultLeaf = { readonly output: number } | { readonly output: undefined; readonly value: unknown };
 
-/** @internal Buffers that stay with a plan: temporaries, and copies of inputs and outputs where the device wants them. */
+/** @internal What stays with a plan from replay to replay. */
 export interface Kept {
-  readonly buffers: readonly (Storage | undefined)[];
+  /** Temporaries, and copies of inputs and outputs where the device wants them. */
+  readonly buffers: (Storage | undefined)[];
+  /** For copies of inputs: whose value is there. Values do not change: the same one is not copied again. */
+  readonly copied: (WeakRef<Storage> | undefined)[];
+  /** Slots where donated leaves lie side by side, and those leaves. */
+  readonly arenas: ReadonlyMap<number, readonly number[]>;
   /** For the device, to keep bind groups by. */
   readonly replay: object;
 }

@@ -1,8 +1,9 @@
 // run/replay.ts: runs a recorded plan on new arguments. No graph, no search: buffers are put in their slots, launched, and handed out.
 import { SMALL_INPUT } from "../compiler/buffers.ts";
-import type { Storage } from "../device/storage.ts";
+import { moveStorage, type Storage } from "../device/storage.ts";
 import { bufferNode, type Node } from "../node.ts";
 import { Tensor } from "../tensor.ts";
+import { placeLeaves } from "./leaves.ts";
 import { storageOf } from "./realise.ts";
 import type { Kept, Recording } from "./record.ts";
 import { build } from "./template.ts";
@@ -12,15 +13,9 @@ export function replay(recording: Recording, tensors: readonly Tensor[]): unknow
   const { plan, device, leaves, donated, outputs, paths } = recording;
   const storages = tensors.map((t) => storageOf(t.node));
   const kept = keptOf(recording);
-  const buffers = plan.slots.map((slot, i): Storage => {
-    const mine = kept.buffers[i];
-    if (slot.role !== "leaf") return mine ?? device.allocate(slot.dtype, slot.size);
-    const leaf = leaves[i]!;
-    const given = "argument" in leaf ? storages[leaf.argument]! : storageOf(leaf.captured);
-    if (!mine) return given;
-    device.copy(given, mine);
-    return mine;
-  });
+  const given = leaves.map((leaf) => ("argument" in leaf ? storages[leaf.argument]! : storageOf(leaf.captured)));
+  const placed = placeLeaves(recording, kept, given);
+  const buffers = plan.slots.map((slot, i) => placed[i] ?? kept.buffers[i] ?? device.allocate(slot.dtype, slot.size));
   device.execute(plan.launches, buffers, kept.replay);
 
   // every result gets memory of its own: a copy where the plan, the caller or another result keeps the buffer
@@ -42,7 +37,7 @@ export function replay(recording: Recording, tensors: readonly Tensor[]): unknow
     handed.add(slot);
   });
   // from here on the donated tensors are gone
-  for (const [i, storage, moves, like] of whole) results[i] = wrap(moves ? device.transfer(storage) : storage, like);
+  for (const [i, storage, moves, like] of whole) results[i] = wrap(moves ? moveStorage(storage) : storage, like);
   for (const number of donated) {
     const storage = storages[number]!;
     if (storage.handle !== null) device.release(storage);
@@ -55,12 +50,13 @@ const wrap = (storage: Storage, { shape, dtype }: Pick<Node, "shape" | "dtype">)
   new Tensor(bufferNode(storage, shape, dtype));
 
 /** @internal What stays with the plan from its first run on. */
-export const keptOf = (recording: Recording): Kept =>
-  (recording.kept ??= { buffers: keptBuffers(recording), replay: {} });
+export const keptOf = (recording: Recording): Kept => (recording.kept ??= keep(recording));
 
 /** Temporaries stay with the plan; on devices that want it, so do copies of small undonated inputs and of outputs. */
-function keptBuffers({ plan, device, leaves }: Recording): (Storage | undefined)[] {
-  return plan.slots.map((slot, i) => {
+function keep({ plan, device, leaves }: Recording): Kept {
+  const { slots } = plan;
+  const buffers = slots.map((slot, i) => {
+    if (slot.role === "arena" || slot.within) return undefined;
     if (slot.role === "temporary") return device.allocate(slot.dtype, slot.size);
     if (!device.traits.ownsEdges) return undefined;
     if (slot.role === "output") return device.allocate(slot.dtype, slot.size);
@@ -71,4 +67,17 @@ function keptBuffers({ plan, device, leaves }: Recording): (Storage | undefined)
       slot.size <= SMALL_INPUT;
     return copied ? device.allocate(slot.dtype, slot.size) : undefined;
   });
+  slots.forEach(({ within, size }, i) => {
+    const whole = within && buffers[within.slot];
+    if (whole) buffers[i] = device.part(whole, within.offset, size);
+  });
+  const arenas = new Map<number, number[]>();
+  leaves.forEach((_, i) => {
+    const { within } = slots[i]!;
+    if (!within || slots[within.slot]!.role !== "arena") return;
+    const list = arenas.get(within.slot);
+    if (list) list.push(i);
+    else arenas.set(within.slot, [i]);
+  });
+  return { buffers, copied: [], arenas, replay: {} };
 }

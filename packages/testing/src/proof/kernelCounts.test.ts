@@ -13,7 +13,7 @@ test("gelu(x * w + b) is one kernel", () => {
   expect(explain(f, ones([8, 16]), ones([16]), ones([16])).kernels.length).toBe(1);
 });
 
-test("AdamW over 100 tensors takes at most 100 dispatches and 5 pipelines", async () => {
+test("AdamW over 100 tensors takes at most 2 dispatches", async () => {
   const shapes = [[16, 16], [16], [64, 16], [16, 64]];
   const tree = (value: number): Record<string, Tensor> =>
     Object.fromEntries(
@@ -38,9 +38,7 @@ test("AdamW over 100 tensors takes at most 100 dispatches and 5 pipelines", asyn
     }) => optimizer.update(grads, state, params),
     { donate: ["params", "state"] },
   );
-  const { kernels, pipelines } = explain(step, { params, state, grads: tree(0.5) });
-  expect(kernels.length).toBeLessThanOrEqual(100);
-  expect(pipelines).toBeLessThanOrEqual(5);
+  expect(explain(step, { params, state, grads: tree(0.5) }).kernels.length).toBeLessThanOrEqual(2);
 });
 
 test("the forward of a Llama layer takes at most 20 kernels", () => {

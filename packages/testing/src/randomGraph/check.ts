@@ -30,6 +30,7 @@ export const settings: Readonly<Record<string, Partial<SchedulerSettings>>> = {
   "no merging": { merge: false },
   "no inlining": { fuse: false },
   "no reuse of buffers": { reuse: false },
+  "no coalescing": { coalesce: false },
   "recompute nothing": { recomputeLimit: 0 },
   "recompute much": { recomputeLimit: 60 },
   "rows written by their reductions": { spreadRows: 2 },

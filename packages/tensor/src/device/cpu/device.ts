@@ -13,7 +13,7 @@ import type {
   TimeOptions,
   Traits,
 } from "../device.ts";
-import type { Storage } from "../storage.ts";
+import { joinArena, leaveArena, type Storage } from "../storage.ts";
 import { emitJavaScript } from "./emit.ts";
 import type { CpuOperand } from "./fused.ts";
 import * as helpers from "./helpers.ts";
@@ -93,13 +93,19 @@ export class CpuDevice implements Device {
     return storage;
   }
 
+  part(whole: Storage, offset: number, size: number): Storage {
+    return joinArena(whole, offset, size, (whole.handle as TypedArray).subarray(offset, offset + size));
+  }
+
   release(storage: Storage): void {
-    const account = this.accounts.get(storage);
+    const owner = storage.arena ? leaveArena(storage) : storage;
+    if (!owner) return;
+    const account = this.accounts.get(owner);
     if (account) {
       this.liveBytes -= account.bytes;
       account.bytes = 0;
     }
-    storage.handle = null;
+    owner.handle = null;
   }
 
   transfer(storage: Storage): Storage {

@@ -106,7 +106,7 @@ export class BindGroups {
   ): GPUBindGroup {
     this.created++;
     const resources: GPUBufferBinding[] = [
-      ...memories.map(({ buffer }) => ({ buffer })),
+      ...memories.map(({ buffer, offset, bytes }) => ({ buffer, offset, size: bytes })),
       ...(scratch ? scratchParts(program.scratch).parts.map((part) => ({ buffer: scratch.buffer, ...part })) : []),
     ];
     return this.gpu.createBindGroup({

@@ -2,18 +2,19 @@
 import type { FusedKernel, KernelSpec } from "../../compiler/kernel.ts";
 import { arrayType, type DType, type TypedArray } from "../../dtype.ts";
 import { DeviceError } from "../../errors.ts";
-import type {
-  Device,
-  DeviceMemory,
-  DeviceStats,
-  Executable,
-  Launch,
-  LaunchTimes,
-  MatmulPrecision,
-  TimeOptions,
-  Traits,
+import {
+  arenaAlignment,
+  type Device,
+  type DeviceMemory,
+  type DeviceStats,
+  type Executable,
+  type Launch,
+  type LaunchTimes,
+  type MatmulPrecision,
+  type TimeOptions,
+  type Traits,
 } from "../device.ts";
-import type { Storage } from "../storage.ts";
+import { joinArena, leaveArena, type Storage } from "../storage.ts";
 import { BindGroups, scratchParts } from "./bindGroups.ts";
 import { Commands, submitsOf } from "./commands.ts";
 import { emitWgsl } from "./emitWgsl.ts";
@@ -134,10 +135,17 @@ export class WebGpuDevice implements Device {
     return this.own(this.pool.take(bytesOf(size)), dtype, size);
   }
 
+  part(whole: Storage, offset: number, size: number): Storage {
+    const bytes = Math.ceil(size / arenaAlignment) * arenaAlignment * 4;
+    const holding: Holding = { memory: this.pool.part(memoryOf(whole), offset * 4, bytes) };
+    return joinArena(whole, offset, size, holding);
+  }
+
   release(storage: Storage): void {
-    const holding = storage.handle as Holding | null;
-    if (!holding) return;
-    storage.handle = null;
+    const owner = storage.arena ? leaveArena(storage) : storage;
+    const holding = owner?.handle as Holding | null | undefined;
+    if (!owner || !holding) return;
+    owner.handle = null;
     this.dropped.unregister(holding);
     this.pool.give(holding.memory);
   }

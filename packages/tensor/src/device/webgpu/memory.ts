@@ -5,9 +5,9 @@ import { DeviceError } from "../../errors.ts";
 export interface GpuMemory {
   readonly id: number;
   readonly buffer: GPUBuffer;
-  /** Where it begins in the buffer: 0, except in a page. */
+  /** Where it begins in the buffer, in bytes: 0, except in a page and in parts. */
   readonly offset: number;
-  /** Size: the size class, not the tensor. */
+  /** Size: the size class, not the tensor. Of a part: up to the next one. */
   readonly bytes: number;
   /** Whether it is a piece of a page, which no kernel may bind: WebGPU minds whole buffers, and would see neighbours overlap. */
   readonly paged: boolean;
@@ -103,6 +103,24 @@ export class BufferPool {
     this.liveBytes += pieceBytes;
     this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
     return memory;
+  }
+
+  /** Part of a buffer that is in use: bound and copied by itself, in trouble together with the whole. */
+  part(whole: GpuMemory, offset: number, bytes: number): GpuMemory {
+    return {
+      id: this.nextId++,
+      buffer: whole.buffer,
+      offset,
+      bytes,
+      paged: false,
+      ballast: undefined,
+      get failure() {
+        return whole.failure;
+      },
+      set failure(error) {
+        whole.failure = error;
+      },
+    };
   }
 
   /** Takes a buffer back for reuse; the oldest unused ones go when too many wait. */
