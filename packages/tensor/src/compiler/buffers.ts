@@ -5,7 +5,8 @@ import { invariant } from "../errors.ts";
 import type { Node } from "../node.ts";
 import { sizeOf } from "../shape.ts";
 import type { Arena } from "./coalesce.ts";
-import type { Draft, Schedule, SchedulerSettings } from "./schedule.ts";
+import type { Draft } from "./draft.ts";
+import type { Schedule, SchedulerSettings } from "./schedule.ts";
 import { isLeaf } from "./store.ts";
 
 /**

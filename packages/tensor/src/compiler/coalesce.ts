@@ -13,7 +13,7 @@ import { arenaAlignment } from "../device/device.ts";
 import { createNode, type Node } from "../node.ts";
 import { sizeOf } from "../shape.ts";
 import { indexKey, linearIndex } from "./affine.ts";
-import { type Draft, rootCoordinates } from "./schedule.ts";
+import { type Draft, rootCoordinates } from "./draft.ts";
 import { isLeaf } from "./store.ts";
 import { ValueBuilder, variables, visitValues } from "./values.ts";
 

@@ -2,7 +2,7 @@
 import { invariant } from "../errors.ts";
 import type { Node } from "../node.ts";
 import { sizeOf } from "../shape.ts";
-import type { Draft } from "./schedule.ts";
+import type { Draft } from "./draft.ts";
 import { isLeaf } from "./store.ts";
 
 /** What the order depends on, beside the drafts. */

@@ -5,18 +5,10 @@ import { type Node, topologicalOrder } from "../node.ts";
 import { addIndex, affineStrides, constantIndex, type Index, linearIndex, reshapeCoordinates } from "./affine.ts";
 import { assignBuffers, type BufferPlan, type Slot } from "./buffers.ts";
 import { collapse } from "./collapse.ts";
+import { type Draft, type Root, rootCoordinates, spreadShape } from "./draft.ts";
 import type { Binding, FusedOperand, KernelSpec, MatrixOperand, Reduction, Store, Value } from "./kernel.ts";
 import { lower } from "./lower.ts";
-import {
-  type Draft,
-  defaultSettings,
-  type Root,
-  rootCoordinates,
-  type Schedule,
-  type SchedulerSettings,
-  schedule,
-  spreadShape,
-} from "./schedule.ts";
+import { defaultSettings, type Schedule, type SchedulerSettings, schedule } from "./schedule.ts";
 import { affineView, isLeaf } from "./store.ts";
 import { resultValue, ValueBuilder, variables, visitValues } from "./values.ts";
 
