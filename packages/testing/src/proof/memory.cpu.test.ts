@@ -54,11 +54,13 @@ async function stepBytes(config: Partial<TransformerConfig>): Promise<number> {
   return explain(step, { params, state, batch: { inputs: ids, labels: ids } }).temporaryBytes;
 }
 
-test("a training step keeps 18 values of a layer's width for each layer, with checkpoints one", async () => {
+test("a training step keeps 18 values of a layer's width for each layer, with checkpoints one, and small gradients", async () => {
   const unit = 4 * batchSize * tokens * hiddenSize;
   const perLayer = async (checkpoint: boolean): Promise<number> =>
     ((await stepBytes({ numLayers: 3, checkpoint })) - (await stepBytes({ numLayers: 2, checkpoint }))) / unit;
+  // gradients of small weights wait for each other, to be one update: 12 x 16 x 16 elements of a layer
+  const gradients = (4 * 12 * hiddenSize ** 2) / unit;
   // norms 2, residual stream 2, q k v 3, rotated q k 2, attention 1, MLP 2 x 4, and rows' maxima and the like
-  expect(await perLayer(false)).toBeLessThanOrEqual(18.7);
-  expect(await perLayer(true)).toBeLessThanOrEqual(1.2);
+  expect(await perLayer(false)).toBeLessThanOrEqual(18.3 + gradients);
+  expect(await perLayer(true)).toBeLessThanOrEqual(1 + gradients);
 });
