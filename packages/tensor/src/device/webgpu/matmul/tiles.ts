@@ -15,11 +15,25 @@ const tile = (rows: number, columns: number, depth: number, threadRows: number, 
   depth,
 });
 
-/**
- * Tiles in workgroup memory, by rows x columns x depth and a thread's rows x columns. Memory is at most 16 KiB, and threads are
- * at most 256: what every device grants.
- */
-export const tiles = {
+/** Tiles in workgroup memory: rows x columns x depth of a workgroup's tile, then a thread's rows x columns. */
+export type TileName =
+  | "256x128x8/8x16"
+  | "128x128x16/8x16"
+  | "128x128x16/8x8"
+  | "128x128x8/8x8"
+  | "128x64x16/8x8"
+  | "64x128x16/8x8"
+  | "128x64x16/8x4"
+  | "64x64x16/8x8"
+  | "64x64x16/8x4"
+  | "64x64x16/4x4"
+  | "32x32x16/4x4";
+
+/** Patches without workgroup memory: rows x columns of a workgroup's, then a thread's. */
+export type PatchName = "direct 128x128/8x8" | "direct 64x128/4x8" | "direct 64x64/8x8" | "direct 64x64/4x4";
+
+/** Memory is at most 16 KiB, and threads are at most 256: what every device grants. */
+export const tiles: Readonly<Record<TileName, Tile>> = {
   "256x128x8/8x16": tile(256, 128, 8, 8, 16),
   "128x128x16/8x16": tile(128, 128, 16, 8, 16),
   "128x128x16/8x8": tile(128, 128, 16, 8, 8),
@@ -31,20 +45,14 @@ export const tiles = {
   "64x64x16/8x4": tile(64, 64, 16, 8, 4),
   "64x64x16/4x4": tile(64, 64, 16, 4, 4),
   "32x32x16/4x4": tile(32, 32, 16, 4, 4),
-} as const satisfies Record<string, Tile>;
+};
 
-/** Patches without workgroup memory, by rows x columns and a thread's rows x columns. */
-export const patches = {
+export const patches: Readonly<Record<PatchName, Patch>> = {
   "direct 128x128/8x8": patch(128, 128, 8, 8),
   "direct 64x128/4x8": patch(64, 128, 4, 8),
   "direct 64x64/8x8": patch(64, 64, 8, 8),
   "direct 64x64/4x4": patch(64, 64, 4, 4),
-} as const satisfies Record<string, Patch>;
-
-/** A name in `tiles`. */
-export type TileName = keyof typeof tiles;
-/** A name in `patches`. */
-export type PatchName = keyof typeof patches;
+};
 
 /** A tile, and in how many slices k is cut. */
 export interface TileChoice {
