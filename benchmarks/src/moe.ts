@@ -15,7 +15,7 @@ export interface MoeSizes {
 }
 
 /** On a CPU a small layer; on a GPU one of a size that keeps it busy. */
-export function moeSizes(device: Device): MoeSizes {
+function moeSizes(device: Device): MoeSizes {
   const numExperts = [4, 8, 16, 32];
   return device.kind === "cpu" || device.software
     ? { tokens: 1024, features: 128, intermediateSize: 128, numExpertsPerToken: 2, numExperts }

@@ -36,7 +36,7 @@ export async function writePicture(from: string, to: string, name?: string): Pro
 }
 
 /** The picture: the replay as one bar, then a bar for each of the longest groups of kernels. */
-export async function drawProfile(
+async function drawProfile(
   machine: string,
   totals: ProfileTotals,
   groups: readonly ProfileGroup[],

@@ -40,7 +40,7 @@ export async function benchProfile(context: Context, options: ProfileOptions): P
 }
 
 /** A profile as lines: times in milliseconds, work in operations and bytes, everything of a group added up. */
-export function profileLines(name: string, p: Profile): ProfileLine[] {
+function profileLines(name: string, p: Profile): ProfileLine[] {
   const totals: ProfileTotals = {
     name,
     total: true,

@@ -19,7 +19,7 @@ export interface Results {
 }
 
 /** Reads every `results/*.jsonl`; the first line of each says the machine, its driver, the date and the versions. */
-export function readResults(): Results[] {
+function readResults(): Results[] {
   const files = readdirSync(folder).filter((file) => file.endsWith(".jsonl"));
   return files.sort().map((file) => parseResults(file, readFileSync(join(folder, file), "utf8")));
 }

@@ -72,7 +72,7 @@ export function knownMatrix(rows: number, cols: number): KnownMatrix {
 }
 
 /** What `steps` of a quintic a s + b s^3 + c s^5 make of a singular value. */
-export function iterate(s: number, steps: readonly (readonly [number, number, number])[]): number {
+function iterate(s: number, steps: readonly (readonly [number, number, number])[]): number {
   return steps.reduce((x, [a, b, c]) => x * (a + x * x * (b + x * x * c)), s);
 }
 

@@ -81,7 +81,7 @@ export function explain<Args extends unknown[]>(
 }
 
 /** @internal The recording of a compiled function's call; a plain function is compiled first. */
-export function recordedCall(
+function recordedCall(
   fn: (...args: unknown[]) => unknown,
   args: readonly unknown[],
 ): { readonly recording: Recording; readonly tensors: readonly Tensor[] } {

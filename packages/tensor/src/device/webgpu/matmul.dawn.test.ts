@@ -1,11 +1,10 @@
 // Every matmul variant in every transpose mode, at sizes on and around the tiles' edges, against a product in doubles.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { MatmulKernel, Value } from "../../compiler/kernel.ts";
-import { sizeOf } from "../../shape.ts";
 import { connectWebGpu } from "./connect.ts";
 import type { WebGpuDevice } from "./device.ts";
 import { chooseMatmul } from "./emitMatmul.ts";
-import { type MatmulShape, matmulKernel, randomFloats } from "./fixtures/kernels.ts";
+import { type MatmulShape, matmulKernel, productOracle, randomFloats } from "./fixtures/kernels.ts";
 import { runKernel } from "./fixtures/run.ts";
 import type { MatmulVariant, Variants } from "./program.ts";
 
@@ -55,36 +54,8 @@ const mirrored: MatmulShape[] = [
 ];
 
 /** The stored results in doubles. */
-function expected(
-  { batch, m, n, k, a, b, symmetric }: MatmulKernel,
-  [left, right, , c]: readonly number[][],
-  finished: boolean,
-): number[] {
-  const out: number[] = [];
-  for (let z = 0; z < sizeOf(batch); z++) {
-    let aBase = a.offset;
-    let bBase = b.offset;
-    let rest = z;
-    for (let d = batch.length - 1; d >= 0; d--) {
-      aBase += (rest % batch[d]!) * a.batchStrides[d]!;
-      bBase += (rest % batch[d]!) * b.batchStrides[d]!;
-      rest = Math.floor(rest / batch[d]!);
-    }
-    for (let i = 0; i < m; i++) {
-      for (let j = 0; j < n; j++) {
-        const [row, column] = symmetric && i > j ? [j, i] : [i, j];
-        let sum = 0;
-        for (let q = 0; q < k; q++) {
-          sum +=
-            left![aBase + row * a.rowStride + q * a.columnStride]! *
-            right![bBase + q * b.rowStride + column * b.columnStride]!;
-        }
-        out.push(finished ? Math.max(sum / 2 + c![out.length]!, 0.5) : sum);
-      }
-    }
-  }
-  return out;
-}
+const expected = (kernel: MatmulKernel, [left, right, , c]: readonly number[][], finished: boolean): number[] =>
+  productOracle(kernel, left!, right!).map((sum, i) => (finished ? Math.max(sum / 2 + c![i]!, 0.5) : sum));
 
 /** Largest difference from the product in doubles, relative to sqrt(k). */
 async function worstError(device: WebGpuDevice, shape: MatmulShape): Promise<number> {

@@ -2,11 +2,10 @@
 // in doubles of operands rounded to f16. The WGSL of real units is checked by Dawn's null backend, which has every feature.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { MatmulKernel, Value } from "../../compiler/kernel.ts";
-import { sizeOf } from "../../shape.ts";
 import { narrow, widen } from "../../smallFloats.ts";
 import { connectWebGpu } from "./connect.ts";
 import { WebGpuDevice } from "./device.ts";
-import { type MatmulShape, matmulKernel, randomFloats } from "./fixtures/kernels.ts";
+import { type MatmulShape, matmulKernel, productOracle, randomFloats } from "./fixtures/kernels.ts";
 import { runKernel } from "./fixtures/run.ts";
 import { emulatedUnit, type MatrixUnit } from "./matmul/matrixUnit.ts";
 import { emitTensorMatmul, type TensorPlan } from "./matmul/tensorCore.ts";
@@ -34,31 +33,8 @@ const half = (x: number): number => widen(narrow(Float64Array.of(x), "F16"), "F1
 
 /** The stored results in doubles, the operands rounded to f16. */
 function expected(kernel: MatmulKernel, buffers: readonly number[][], finished: boolean): number[] {
-  const { batch, m, n, k, a, b } = kernel;
-  const halves = [buffers[a.binding]!.map(half), buffers[b.binding]!.map(half)] as const;
-  const c = buffers[3];
-  const out: number[] = [];
-  for (let z = 0; z < sizeOf(batch); z++) {
-    let aBase = a.offset;
-    let bBase = b.offset;
-    let rest = z;
-    for (let d = batch.length - 1; d >= 0; d--) {
-      aBase += (rest % batch[d]!) * a.batchStrides[d]!;
-      bBase += (rest % batch[d]!) * b.batchStrides[d]!;
-      rest = Math.floor(rest / batch[d]!);
-    }
-    for (let i = 0; i < m; i++) {
-      for (let j = 0; j < n; j++) {
-        let sum = 0;
-        for (let q = 0; q < k; q++)
-          sum +=
-            halves[0][aBase + i * a.rowStride + q * a.columnStride]! *
-            halves[1][bBase + q * b.rowStride + j * b.columnStride]!;
-        out.push(finished ? Math.max(sum + c![out.length]!, 0) : sum);
-      }
-    }
-  }
-  return out;
+  const [left, right] = [kernel.a, kernel.b].map(({ binding }) => buffers[binding]!.map(half));
+  return productOracle(kernel, left!, right!).map((sum, i) => (finished ? Math.max(sum + buffers[3]![i]!, 0) : sum));
 }
 
 /** Largest difference from the product in doubles, relative to sqrt(k). */

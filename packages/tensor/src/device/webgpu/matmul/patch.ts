@@ -15,7 +15,7 @@ export interface Patch {
 }
 
 /** Patches of a product. */
-export const patchesOf = ({ batch, m, n }: MatmulKernel, { rows, columns }: Patch): number =>
+const patchesOf = ({ batch, m, n }: MatmulKernel, { rows, columns }: Patch): number =>
   Math.ceil(m / rows) * Math.ceil(n / columns) * sizeOf(batch);
 
 /** Threads of a workgroup. */
