@@ -36,11 +36,7 @@ export async function writePicture(from: string, to: string, name?: string): Pro
 }
 
 /** The picture: the replay as one bar, then a bar for each of the longest groups of kernels. */
-async function drawProfile(
-  machine: string,
-  totals: ProfileTotals,
-  groups: readonly ProfileGroup[],
-): Promise<string> {
+async function drawProfile(machine: string, totals: ProfileTotals, groups: readonly ProfileGroup[]): Promise<string> {
   const view = new View(parse(compile(specOf(machine, totals, groups)).spec), { renderer: "none" });
   const svg = await view.toSVG();
   view.finalize();
