@@ -25,9 +25,9 @@ test("without matrix units f16 is refused, and f32 runs only where it is allowed
 
 test("the preferred precision that the adapter offers is chosen, with its matrix unit", () => {
   const features = new Set(["shader-f16", "subgroups", "chromium-experimental-subgroup-matrix"]);
-  const config = (resultType: string, M: number, N: number, K: number) => ({
+  const config = (resultComponentType: string, M: number, N: number, K: number) => ({
     componentType: "f16",
-    resultType,
+    resultComponentType,
     M,
     N,
     K,

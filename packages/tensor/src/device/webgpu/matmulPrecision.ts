@@ -13,7 +13,7 @@ export const matrixToggles = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"
 /** What a matrix unit can do, as adapters that have one list it. */
 interface MatrixConfig {
   readonly componentType: string;
-  readonly resultType: string;
+  readonly resultComponentType: string;
   readonly M: number;
   readonly N: number;
   readonly K: number;
@@ -74,8 +74,8 @@ function findUnit({ features, limits, info }: GpuFacts): MatrixUnit | string {
   if (bytes < workgroupBytes || invocations < workgroupSubgroups * subgroupMaxSize)
     return `a workgroup has ${bytes} bytes and ${invocations} invocations, ${workgroupBytes} and ${workgroupSubgroups * subgroupMaxSize} are needed`;
   const configs = [...(info?.subgroupMatrixConfigs ?? [])];
-  const units = configs.flatMap(({ componentType, resultType, M: m, N: n, K: k }) =>
-    componentType === "f16" && resultType === "f32" && [m, n, k].every((size) => size === 8 || size === 16)
+  const units = configs.flatMap(({ componentType, resultComponentType, M: m, N: n, K: k }) =>
+    componentType === "f16" && resultComponentType === "f32" && [m, n, k].every((size) => size === 8 || size === 16)
       ? [{ dialect: "subgroup", m, n, k, subgroupSize: subgroupMaxSize } as const]
       : [],
   );
@@ -83,6 +83,6 @@ function findUnit({ features, limits, info }: GpuFacts): MatrixUnit | string {
   const [best] = units.sort((a, b) => work(b) - work(a));
   return (
     best ??
-    `its matrix unit offers ${configs.map((c) => `${c.componentType} to ${c.resultType} ${c.M}x${c.N}x${c.K}`).join(", ") || "nothing"}, none of it f16 to f32 in sizes of 8 and 16`
+    `its matrix unit offers ${configs.map((c) => `${c.componentType} to ${c.resultComponentType} ${c.M}x${c.N}x${c.K}`).join(", ") || "nothing"}, none of it f16 to f32 in sizes of 8 and 16`
   );
 }
