@@ -53,6 +53,7 @@ const shapes = [
   "qkv dW",
   "proj dW",
   "head forward",
+  "newton-schulz",
 ];
 
 /** Checks and times every plan on every shape, twice: robust, and with the Dawn feature "disable_robustness". */

@@ -1,6 +1,6 @@
 // sweepF32.ts: the f32 half of `npm run bench -- sweep`: every tile and patch that a GPU's products can run on, forced in turn, each
 // product checked before it is timed. What `chooseTile` chooses by was chosen by this.
-import { matmul, matmulVariants, mT, type Variants } from "@mc/tensor";
+import { matmulVariants, type Variants } from "@mc/tensor";
 import { products } from "./kernels/products.ts";
 import { type Case, caseName } from "./lib/case.ts";
 import { type Context, withFreshDevice } from "./lib/context.ts";
@@ -11,6 +11,7 @@ const shapes = [
   ...["matmul [512", "[1024, 1024, 1024]", "[2048, 2048, 2048]", "[4096, 4096, 4096]"],
   ...["matmul [1000", "matmul [2049", "matmul [4095", "matmul A B^T [4097"],
   ...["gpt2 qkv", "gpt2 proj ", "gpt2 fc dW", "gpt2 head forward", "matmul heads", "matmul tall", "matmul split-K"],
+  "newton-schulz",
 ];
 
 /** Shapes that leave most of a GPU idle unless k is cut. */
@@ -21,24 +22,9 @@ const anyOf =
   ({ name, shape }: Case): boolean =>
     texts.some((text) => caseName(name, shape).includes(text));
 
-/** X X^T with and without the promise: what symmetry saves. */
-const symmetric = (n: number): Case[] =>
-  products(false)
-    .filter(({ name, shape }) => caseName(name, shape) === caseName("matmul A B^T", [n, n, n]))
-    .map((c) => ({
-      ...c,
-      name: "matmul X X^T, symmetric",
-      inputs: () => c.inputs().slice(0, 1),
-      run: (x) => matmul(x!, mT(x!), { symmetric: true }),
-      flops: n * (n + 1) * n,
-      check: ({ inputs: [x], outputs, again }) => c.check({ inputs: [x!, x!], outputs, again }),
-    }));
-
 /** Checks and times every variant on every shape that suits it; `--filter` takes names and shapes. */
 export async function sweepF32(context: Context): Promise<void> {
-  const all = context.small
-    ? products(true).filter(anyOf(["[128, 128, 128]"]))
-    : [...products(false).filter(anyOf(shapes)), ...[1024, 2048, 4096].flatMap(symmetric)];
+  const all = context.small ? products(true).filter(anyOf(["[128, 128, 128]"])) : products(false).filter(anyOf(shapes));
   const settings: { variants: Variants; cases: readonly Case[] }[] = [
     ...matmulVariants
       .filter((name) => /\d/.test(name)) // those that are tiles or patches

@@ -13,13 +13,16 @@ interface Product {
   readonly transposeA?: boolean;
   /** The right operand lies as [n, k]. */
   readonly transposeB?: boolean;
+  /** X X^T of one X, half of which is computed. */
+  readonly symmetric?: boolean;
   readonly against?: string;
 }
 
 /** [m, k] x [k, n], the operands stored as they are or transposed. */
-function product({ name, batch, m, n, k, transposeA = false, transposeB = false, against }: Product): Case {
+function product({ name, batch, m, n, k, transposeA = false, transposeB = false, symmetric, against }: Product): Case {
   const lead = batch === undefined ? [] : [batch];
   const count = batch ?? 1;
+  if (symmetric) return symmetricProduct(name, lead, m, k);
   const view = (x: Tensor, transposed: boolean): Tensor => (transposed ? mT(x) : x);
   return {
     name,
@@ -34,6 +37,22 @@ function product({ name, batch, m, n, k, transposeA = false, transposeB = false,
     products: true,
     check: productCheck(count, transposeA, transposeB),
     ...(against !== undefined && { against }),
+  };
+}
+
+/** X X^T, X of [m, k]. */
+function symmetricProduct(name: string, lead: readonly number[], m: number, k: number): Case {
+  const [count = 1] = lead;
+  const check = productCheck(count, false, true);
+  return {
+    name,
+    shape: [...lead, m, m, k],
+    inputs: () => [normal(key(1), [...lead, m, k])],
+    run: (x) => matmul(x!, mT(x!), { symmetric: true }),
+    flops: count * m * (m + 1) * k,
+    bytes: 4 * count * (m * k + m * m),
+    products: true,
+    check: (call) => check({ ...call, inputs: [call.inputs[0]!, call.inputs[0]!] }),
   };
 }
 
@@ -101,6 +120,15 @@ function gpt2(tokens: number, width: number, vocabulary: number): Case[] {
   ];
 }
 
+/** The products of Newton-Schulz: single squares, and the batches that the hidden matrices of GPT-2 124M make. */
+const newtonSchulzProducts = (): Case[] => [
+  ...[1024, 2048, 4096].map((n) => product({ name: "newton-schulz X X^T", m: n, n, k: n, symmetric: true })),
+  product({ name: "newton-schulz X X^T", batch: 48, m: 768, n: 768, k: 768, symmetric: true }),
+  product({ name: "newton-schulz X X^T", batch: 24, m: 768, n: 768, k: 3072, symmetric: true }),
+  product({ name: "newton-schulz B X", batch: 48, m: 768, n: 768, k: 768 }),
+  product({ name: "newton-schulz B X", batch: 24, m: 768, n: 3072, k: 768 }),
+];
+
 /** Products that one tile size cannot serve; `share` makes them smaller for slow devices. */
 function classes(share: number): Case[] {
   const s = (n: number): number => Math.ceil(n * share);
@@ -137,6 +165,7 @@ export function products(small: boolean): Case[] {
     ...square(4095, true, 4096),
     ...square(4097, true, 4096),
     ...gpt2(8192, 768, 50257),
+    ...newtonSchulzProducts(),
     ...classes(1),
   ];
 }
