@@ -20,8 +20,9 @@ export interface Slot {
   readonly dtype: DType;
   /** Elements: those of its largest value. */
   readonly size: number;
-  /** "leaf": given by the caller; "output": handed to the caller; "temporary": lives inside the plan; "arena": leaves that are updated side by side. */
-  readonly role: "leaf" | "output" | "temporary" | "arena";
+  /** "leaf": given by the caller; "output": handed to the caller; "temporary": lives inside the plan; "arena": leaves that are updated side by side; "table": holds `values`, always. */
+  readonly role: "leaf" | "output" | "temporary" | "arena" | "table";
+  readonly values?: Uint32Array;
   /** Set where the slot is a part of another one, an arena: that one, and the element of it at which this begins. */
   readonly within?: { readonly slot: number; readonly offset: number };
 }
@@ -169,6 +170,10 @@ export function assignBuffers(
     inArena.set(node, { ...within, size: sizeOf(owner.shape) });
     slotOf.set(node, slots.push({ dtype: node.dtype, size: sizeOf(node.shape), role: "temporary", within }) - 1);
   }
+
+  for (const { together } of drafts)
+    for (const { table, values } of together?.windows.values() ?? [])
+      slotOf.set(table, slots.push({ dtype: table.dtype, size: values.length, role: "table", values }) - 1);
 
   const place = new Map<Node, Place>();
   for (const [node, slot] of slotOf) place.set(node, { slot, offset: 0, size: sizeOf(node.shape) });

@@ -8,7 +8,8 @@
 //   arena of g   | g0 |g1 |  g2   |        p_i' = f(p_i, g_i, scalars): one loop over all x; gaps are computed along.
 //
 // A family of donated parameters stays in its arena from call to call, and its updates take its place. A family of temporaries
-// (gradients) is written there by its producers. A family of other inputs is copied there.
+// (gradients) is written there by its producers. A family of other inputs is copied there. What members read as windows of one
+// node (gradients that are slices of one tensor) is read where it lies; windows.ts says how.
 import { arenaAlignment } from "../device/device.ts";
 import { createNode, type Node } from "../node.ts";
 import { sizeOf } from "../shape.ts";
@@ -16,6 +17,7 @@ import { indexKey, linearIndex } from "./affine.ts";
 import { type Draft, rootCoordinates } from "./draft.ts";
 import { isLeaf } from "./store.ts";
 import { ValueBuilder, variables, visitValues } from "./values.ts";
+import { type Window, windowOf } from "./windows.ts";
 
 // Elements of the largest tensor that shares a kernel: an AdamW update moves 28 bytes an element, so that 2^20 of them take
 // 7 us at 4 TB/s (H200), what a dispatch costs. Larger ones gain nothing, and their gradients need not all live at once.
@@ -41,6 +43,7 @@ export interface DraftGraph {
   /** Donated leaves, and the output that would like the buffer of each. */
   readonly heirs: ReadonlyMap<Node, Node | undefined>;
   readonly placed: ReadonlyMap<Node, unknown>;
+  readonly maxBindings: number;
   readonly readers: ReadonlyMap<Node, ReadonlySet<Draft>>;
   /** Whether draft `a` must run after draft `b`. */
   readonly needs: (a: Draft, b: Draft) => boolean;
@@ -50,13 +53,16 @@ export interface DraftGraph {
   readonly merge: (a: Draft, b: Draft) => void;
 }
 
+/** Which element of an operand the draft's element x reads: "own", x of as many; "single", the only one; a number b, b + x of more. */
+type Access = "own" | "single" | number;
+
 /** A draft that could share a kernel with others of the same `text`. */
 interface Candidate {
   readonly draft: Draft;
   readonly text: string;
-  /** Nodes it reads, in the order of the expression, and whether each at its own linear index, else a single element. */
+  /** Nodes it reads, each at one place, in the order of the expression. */
   readonly operands: readonly Node[];
-  readonly linear: readonly boolean[];
+  readonly access: readonly Access[];
   /** For each root, the operand whose place it takes; undefined for a temporary, null where nobody needs the root. */
   readonly replaced: readonly (number | undefined | null)[];
 }
@@ -109,7 +115,7 @@ function candidateOf(draft: Draft, graph: DraftGraph): Candidate | undefined {
     values.push(value);
   }
   const operands: Node[] = [];
-  const linear: boolean[] = [];
+  const access: Access[] = [];
   const text: string[] = [];
   const number = new Map<number, number>();
   let fits = true;
@@ -119,15 +125,18 @@ function candidateOf(draft: Draft, graph: DraftGraph): Candidate | undefined {
     else if (v.kind === "op") text.push(`${v.op}:${v.dtype}(${v.args.map((a) => number.get(a.id)).join()})`);
     else if (v.kind === "load" && !v.mask) {
       const elements = sizeOf(v.source.shape);
-      const atOwn = indexKey(v.index) === own && elements === size;
-      fits &&= atOwn || elements === 1;
-      if (!operands.includes(v.source)) linear[operands.push(v.source) - 1] = atOwn;
+      const { constant, terms } = v.index;
+      const along = indexKey({ constant: 0, terms }) === own;
+      const at = along && elements === size ? "own" : elements === 1 ? "single" : along ? constant : undefined;
+      const k = operands.indexOf(v.source);
+      fits &&= at !== undefined && (k < 0 || access[k] === at);
+      if (k < 0 && at !== undefined) access[operands.push(v.source) - 1] = at;
       text.push(`${isLeaf(v.source) ? "leaf" : "value"}:${v.dtype}[${operands.indexOf(v.source)}]`);
     } else fits = false;
   });
   if (!fits) return undefined;
 
-  const free = operands.map((n, k) => linear[k]! && graph.heirs.has(n) && !graph.outputs.has(n));
+  const free = operands.map((n, k) => access[k] === "own" && graph.heirs.has(n) && !graph.outputs.has(n));
   const replaced: (number | undefined | null)[] = [];
   for (const { node } of roots) {
     if (!graph.outputs.has(node)) {
@@ -147,13 +156,13 @@ function candidateOf(draft: Draft, graph: DraftGraph): Candidate | undefined {
   values.forEach((v, j) => {
     text.push(`>${number.get(v.id)}:${replaced[j]}`);
   });
-  return { draft, text: text.join(";"), operands, linear, replaced };
+  return { draft, text: text.join(";"), operands, access, replaced };
 }
 
-/** A member's stored nodes, one for each family: linear operands of the lead, then temporary results. */
+/** A member's stored nodes, one for each family: what the lead reads as its own, then temporary results. */
 function belongings({ operands, replaced, draft }: Candidate, lead: Candidate): Node[] {
   return [
-    ...operands.filter((_, k) => lead.linear[k]),
+    ...operands.filter((_, k) => lead.access[k] === "own"),
     ...draft.roots.flatMap((r, j) => (replaced[j] === undefined ? [r.node] : [])),
   ];
 }
@@ -163,9 +172,13 @@ function joinable([lead, ...others]: readonly Candidate[], used: ReadonlySet<Nod
   const group: Candidate[] = [];
   const mine = new Set<Node>();
   let extent = 0;
+  const windows = lead!.access.filter((at) => typeof at === "number").length;
+  const temporaries = lead!.replaced.filter((k) => k === undefined).length;
+  // each kind of window may need a table
+  if (lead!.operands.length + temporaries + windows > graph.maxBindings) return group;
   const tryToAdd = (c: Candidate): void => {
     if (lead!.draft.size === 1 || extent + aligned(c.draft.size) > LARGEST_ARENA) return;
-    if (!c.operands.every((n, k) => (lead!.linear[k] ? c.linear[k] : n === lead!.operands[k]))) return;
+    if (!c.operands.every((n, k) => suits(lead!.access[k]!, c.access[k]!, n === lead!.operands[k]))) return;
     const own = belongings(c, lead!);
     if (new Set(own).size !== own.length || own.some((n) => used.has(n) || mine.has(n) || isElsewhere(n, graph)))
       return;
@@ -184,6 +197,10 @@ function joinable([lead, ...others]: readonly Candidate[], used: ReadonlySet<Nod
   return group;
 }
 
+/** Whether a member may read an operand as `at` where the lead reads its own as `lead`; a single element may be anything. */
+const suits = (lead: Access, at: Access, same: boolean): boolean =>
+  lead === "own" ? at === "own" : same && (lead === "single" || typeof at === "number");
+
 const aligned = (size: number): number => Math.ceil(size / arenaAlignment) * arenaAlignment;
 
 /** Whether a node has its memory somewhere already: in a concat, or with the caller. */
@@ -196,15 +213,24 @@ function join(group: readonly Candidate[], { merge }: DraftGraph): Arena[] {
   const heirs = new Map(group.flatMap(heirsOf));
   const echoes = new Set(group.slice(1).flatMap((m) => m.draft.roots));
   const families = belongings(lead, lead).map(() => new Map<Node, number>());
+  const begins: number[] = [];
   let extent = 0;
   for (const member of group) {
+    begins.push(extent);
     belongings(member, lead).forEach((node, f) => {
       families[f]!.set(node, extent);
     });
     extent += aligned(member.draft.size);
   }
   for (const member of group.slice(1)) merge(draft, member.draft);
-  draft.together = { members: group.length, extent, echoes };
+  const windows = new Map<Node, Window>();
+  lead.operands.forEach((source, k) => {
+    if (typeof lead.access[k] !== "number") return;
+    const slices = group.map(({ access }, i) => ({ from: access[k] as number, to: begins[i]! }));
+    const window = windowOf(slices, extent, source.device);
+    if (window) windows.set(source, window);
+  });
+  draft.together = { members: group.length, extent, echoes, windows };
   return families.map((members) => {
     const { dtype, device } = [...members.keys()][0]!;
     const owner = createNode({ kind: "concat", axis: 0 }, [], [extent], dtype, device);

@@ -15,6 +15,7 @@ import { barrierWaits } from "./order.ts";
 import type { Schedule } from "./schedule.ts";
 import { affineView, isLeaf, viewBase } from "./store.ts";
 import { ValueBuilder, variables, visitValues } from "./values.ts";
+import type { Window } from "./windows.ts";
 
 /** Where a root's elements go: their own storage, or a box inside a concat's. */
 export interface Root {
@@ -35,7 +36,7 @@ export interface Draft {
   readonly roots: Root[];
   /** Stored nodes that are read; true where only at the kernel's own linear index. */
   readonly reads: Map<Node, boolean>;
-  /** Of a loop that nothing has joined yet, the indices of its reads as text, and its own linear index. */
+  /** Of a loop, the indices of its reads as text, and its own linear index before others joined it. */
   readonly indices: Map<Node, Set<string>>;
   readonly own: Index;
   /** Of what reductions read, and what is computed for each element of their rows: whether that is the row's elements, each by itself. */
@@ -59,6 +60,8 @@ export interface Together {
   readonly extent: number;
   /** Roots that need no code: the loop over the first member's reaches them. */
   readonly echoes: ReadonlySet<Root>;
+  /** Nodes of which each member reads a slice, where a table says which. */
+  readonly windows: ReadonlyMap<Node, Window>;
 }
 
 /** A fused op's kernel writes every output, so the ones that nobody reads need memory too. */

@@ -11,6 +11,7 @@ import { lower } from "./lower.ts";
 import { defaultSettings, type Schedule, type SchedulerSettings, schedule } from "./schedule.ts";
 import { affineView, isLeaf } from "./store.ts";
 import { resultValue, ValueBuilder, variables, visitValues } from "./values.ts";
+import { lookUp, type Window } from "./windows.ts";
 
 /** Everything that a realisation or a replay needs; holds shapes and slots, never the graph. */
 export interface Plan {
@@ -190,6 +191,11 @@ function writeKernel(
   const product = draft.kind === "matmul" ? draft.roots.find((r) => r.node.kind.kind === "matmul")!.node : undefined;
   const operands = product?.inputs.map((n) => matrixOperand(n, scheduled, bindings));
   const bound = bind(roots, bindings);
+  const windows = new Map<number, { window: Window; binding: number }>();
+  visitValues(roots, (v) => {
+    const window = v.kind === "load" && v.index.terms.length > 0 && draft.together?.windows.get(v.source);
+    if (window) windows.set(v.id, { window, binding: bindings.use(window.table, "read").binding });
+  });
   const bindStore = ({ target, index, value }: Store<Node>): Store<number> => {
     const { binding, offset } = bindings.use(target, "write");
     return { target: binding, index: shifted(index, offset), value: bound.get(value.id)! };
@@ -238,7 +244,7 @@ function writeKernel(
     },
     together?.extent,
   );
-  return { spec, slots: bindings.slots };
+  return { spec: lookUp(spec, windows), slots: bindings.slots };
 }
 
 function matrixOperand(node: Node, { stored }: Schedule, bindings: Bindings): MatrixOperand {

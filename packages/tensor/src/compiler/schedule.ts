@@ -214,6 +214,12 @@ function mergeDrafts(
     return isFree(a, b) && bindings(a, b) <= traits.maxBindings;
   };
 
+  /** Whether both are updates that read other slices of a node: they share nothing, and all like them may become one kernel. */
+  const slicesApart = (node: Node, a: Draft, b: Draft): boolean => {
+    if (!settings.coalesce || ![a, b].every((d) => d.roots.some((r) => updates.has(r.node)))) return false;
+    return ![...b.indices.get(node)!].some((key) => a.indices.get(node)?.has(key));
+  };
+
   /** A single element may ride in any kernel that does not wait for it: each of its threads computes and writes the same value. */
   const canCarry = (a: Draft, rider: Draft): boolean => {
     if (a.kind !== "loop" || a.size <= 1 || a.reductionSizes.size > 0 || has(above[a.number]!, rider.number))
@@ -256,6 +262,7 @@ function mergeDrafts(
     for (const [node, linear] of b.reads) {
       a.reads.set(node, (a.reads.get(node) ?? true) && linear && a.size === b.size);
       a.rows.set(node, (a.rows.get(node) ?? true) && (spread ? linear : (b.rows.get(node) ?? false)));
+      a.indices.set(node, new Set([...(a.indices.get(node) ?? []), ...(b.indices.get(node) ?? [])]));
       readers.get(node)!.delete(b);
       readers.get(node)!.add(a);
     }
@@ -277,9 +284,9 @@ function mergeDrafts(
     const producers = [...depsOf(b)].sort((x, y) => y.number - x.number);
     // what siblings share must be worth reading once
     const shared = [...b.reads.keys()].filter((n) => sizeOf(n.shape) >= b.size);
-    const siblings = shared
-      .flatMap((n) => [...(readers.get(n) ?? [])])
-      .filter((d) => d.number < b.number && d.kind === "loop");
+    const siblings = shared.flatMap((n) =>
+      [...(readers.get(n) ?? [])].filter((d) => d.number < b.number && d.kind === "loop" && !slicesApart(n, d, b)),
+    );
     const home = [...producers, ...new Set(siblings)].find((a) => canMerge(a, b) || canSpread(a, b));
     if (home) merge(home, b);
   }
@@ -290,6 +297,7 @@ function mergeDrafts(
         outputs,
         heirs,
         placed,
+        maxBindings: traits.maxBindings,
         readers,
         needs: (a, b) => has(above[a.number]!, b.number),
         wait,

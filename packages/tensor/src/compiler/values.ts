@@ -28,6 +28,15 @@ const opValue = (op: ScalarOp, dtype: DType, ...args: NodeValue[]): NodeValue =>
   args,
 });
 const indexValue = (index: Index): NodeValue => ({ kind: "index", id: nextValue++, dtype: "i32", index });
+/** Element `index` of a buffer, whatever `source` names it by. */
+export const loadValue = <S>(source: S, index: Index, dtype: DType, mask?: Value<S>): Value<S> => ({
+  kind: "load",
+  id: nextValue++,
+  dtype,
+  source,
+  index,
+  mask,
+});
 export const resultValue = (reduce: number, dtype: DType): NodeValue => ({
   kind: "result",
   id: nextValue++,
@@ -92,14 +101,7 @@ export class ValueBuilder {
     let value = byCoordinates.get(key);
     if (!value) {
       value = this.stored(node)
-        ? {
-            kind: "load",
-            id: nextValue++,
-            dtype: node.dtype,
-            source: node,
-            index: linearIndex(coordinates, node.shape),
-            mask,
-          }
+        ? loadValue(node, linearIndex(coordinates, node.shape), node.dtype, mask)
         : this.compute(node, coordinates, mask);
       byCoordinates.set(key, value);
     }

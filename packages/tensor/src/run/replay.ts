@@ -58,6 +58,11 @@ function keep({ plan, device, leaves }: Recording): Kept {
   const buffers = slots.map((slot, i) => {
     if (slot.role === "arena" || slot.within) return undefined;
     if (slot.role === "temporary") return device.allocate(slot.dtype, slot.size);
+    if (slot.values) {
+      const table = device.allocate(slot.dtype, slot.size);
+      device.upload(table, slot.values);
+      return table;
+    }
     if (!device.traits.ownsEdges) return undefined;
     if (slot.role === "output") return device.allocate(slot.dtype, slot.size);
     const leaf = leaves[i]!;

@@ -13,6 +13,7 @@ import {
   normal,
   realise,
   reshape,
+  slice,
   sub,
   sum,
   type Tensor,
@@ -91,6 +92,44 @@ describe("AdamW over many tensors", async () => {
     for (const grads of gradients) for (const i of [0, 1]) both[i] = step(both[i]!, grads);
     for (const i of [0, 1]) for (const grads of gradients) one[i] = step(one[i]!, grads);
     expect(await read(both)).toEqual(await read(one));
+  });
+});
+
+describe("gradients that are slices of one tensor", async () => {
+  const optimizer = adamw({ learningRate: 1e-2, weightDecay: 0.1 });
+  const count = 12;
+  const total = 20_000;
+  const sliceSizes = Array.from({ length: count }, (_, i) => sizes[(i * 7) % sizes.length]!);
+  const ends = sliceSizes.map((_, i) => sliceSizes.slice(0, i + 1).reduce((s, n) => s + n, 0));
+  const aligned = (n: number): number => Math.ceil(n / 64) * 64;
+  const inArena = sliceSizes.map((_, i) => sliceSizes.slice(0, i).reduce((s, n) => s + aligned(n), 0));
+  const flats = await Promise.all([40, 41].map((seed) => realise(normal(key(seed), [total]))));
+  // where slice i begins
+  const layouts: Record<string, (i: number) => number> = {
+    "one after the other": (i) => ends[i]! - sliceSizes[i]!,
+    "backwards, with an offset": (i) => total - 5 - ends[i]!,
+    "as in an arena": (i) => 64 + inArena[i]!,
+    "one partly over the other": (i) => 3 * i,
+  };
+
+  test.each(Object.entries(layouts))("%s: one kernel, and the bits that each would get alone", async (_, startOf) => {
+    const run = async (coalesce: boolean) => {
+      const step = compile(
+        ({ params, state }: Training, flat: Tensor): Training => {
+          const gradients = params.map((p, i) => slice(mul(flat, 0.5), [startOf(i)], [startOf(i) + p.size]));
+          const next = optimizer.update(gradients, state, params);
+          return { params: next.params, state: next.state };
+        },
+        { donate: [0], scheduler: { coalesce } },
+      );
+      let at = await begin(optimizer, 8, count);
+      const kernels = explain(step, at, flats[0]!).kernels.length;
+      for (const flat of flats) at = step(at, flat);
+      return { values: await read(at), kernels };
+    };
+    const together = await run(true);
+    expect(together.kernels).toBeLessThanOrEqual(2);
+    expect(together.values).toEqual((await run(false)).values);
   });
 });
 
