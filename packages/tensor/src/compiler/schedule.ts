@@ -154,11 +154,14 @@ function mergeDrafts(
         if (outside) buffers.add(ownerOf(target));
       }
     }
-    // an output that takes over a donated buffer whose other readers all run before needs none of its own
+    // an output that takes over a donated buffer whose other readers all run before needs none of its own; a single element that
+    // rides along, and what rows are reduced to, cannot take over while the kernel's other threads read
+    const points = Math.max(a.size, b.size);
+    const inPlace = (d: Draft, leaf: Node): boolean => d.reads.get(leaf) !== false && d.size === points;
     const runsBefore = (r: Draft): boolean => has(above[a.number]!, r.number) || has(above[b.number]!, r.number);
     for (const leaf of [...a.reads.keys(), ...b.reads.keys()]) {
       const heir = heirs.get(leaf);
-      if (!heir || !buffers.has(heir) || [a, b].some((d) => d.reads.get(leaf) === false)) continue;
+      if (!heir || !buffers.has(heir) || [a, b].some((d) => d.reads.has(leaf) && !inPlace(d, leaf))) continue;
       if ([...readers.get(leaf)!].every((r) => r === a || r === b || runsBefore(r))) buffers.delete(heir);
     }
     return buffers.size;
@@ -214,11 +217,11 @@ function mergeDrafts(
     return isFree(a, b) && bindings(a, b) <= traits.maxBindings;
   };
 
-  /** Whether both are updates that read other slices of a node: they share nothing, and all like them may become one kernel. */
-  const slicesApart = (node: Node, a: Draft, b: Draft): boolean => {
-    if (!settings.coalesce || ![a, b].every((d) => d.roots.some((r) => updates.has(r.node)))) return false;
-    return ![...b.indices.get(node)!].some((key) => a.indices.get(node)?.has(key));
-  };
+  /** Whether both are updates and what they share they read at different places: slices of one gradient. */
+  const likeUpdates = (a: Draft, b: Draft, shared: readonly Node[]): boolean =>
+    settings.coalesce &&
+    [a, b].every((d) => d.roots.some((r) => updates.has(r.node))) &&
+    !shared.some((n) => [...b.indices.get(n)!].some((key) => a.indices.get(n)?.has(key)));
 
   /** A single element may ride in any kernel that does not wait for it: each of its threads computes and writes the same value. */
   const canCarry = (a: Draft, rider: Draft): boolean => {
@@ -279,16 +282,19 @@ function mergeDrafts(
     passOn(a);
   };
 
+  const single: Draft[] = []; // updates that could become one kernel with all like them, or join a sibling
   for (const b of drafts) {
     if (b.kind !== "loop") continue;
     const producers = [...depsOf(b)].sort((x, y) => y.number - x.number);
     // what siblings share must be worth reading once
     const shared = [...b.reads.keys()].filter((n) => sizeOf(n.shape) >= b.size);
-    const siblings = shared.flatMap((n) =>
-      [...(readers.get(n) ?? [])].filter((d) => d.number < b.number && d.kind === "loop" && !slicesApart(n, d, b)),
-    );
-    const home = [...producers, ...new Set(siblings)].find((a) => canMerge(a, b) || canSpread(a, b));
+    const siblings = shared
+      .flatMap((n) => [...(readers.get(n) ?? [])])
+      .filter((d) => d.number < b.number && d.kind === "loop");
+    const unlike = [...new Set(siblings)].filter((d) => !likeUpdates(d, b, shared));
+    const home = [...producers, ...unlike].find((a) => canMerge(a, b) || canSpread(a, b));
     if (home) merge(home, b);
+    else if (unlike.length < siblings.length) single.push(b);
   }
   const arenas = settings.coalesce
     ? coalesce({
@@ -306,6 +312,13 @@ function mergeDrafts(
     : [];
   for (const { owner, members, heirs } of arenas)
     for (const node of [...members.keys(), ...heirs.values()]) families.set(node, owner);
+  for (const b of single) {
+    if (!alive[b.number] || b.together) continue;
+    const shared = [...b.reads.keys()].filter((n) => sizeOf(n.shape) >= b.size);
+    const siblings = shared.flatMap((n) => [...readers.get(n)!]).filter((d) => d.number < b.number && !d.together);
+    const home = siblings.find((a) => canMerge(a, b));
+    if (home) merge(home, b);
+  }
   for (const rider of alive) {
     if (rider?.kind !== "loop" || rider.size !== 1 || rider.reductionSizes.size > 0) continue;
     const carrier = alive.find((a) => a && canCarry(a, rider));

@@ -13,15 +13,26 @@ export interface Storage {
   handle: unknown;
   dead: string | null;
   /** Set where the memory is a part of another storage's: that one, and the element of it at which this begins. */
-  arena?: { readonly whole: Storage; readonly offset: number } | undefined;
+  arena: { readonly whole: Storage; readonly offset: number } | undefined;
   /** Live storages that are parts of this one: the last to be released takes it along. */
-  parts?: number;
+  parts: number;
+  /** Number of the last call of a compiled function that met it among its arguments. */
+  call: number;
 }
+
+/** A storage of its own, or a part of an arena. */
+export const createStorage = (
+  device: Device,
+  dtype: DType,
+  size: number,
+  handle: unknown,
+  arena?: Storage["arena"],
+): Storage => ({ device, dtype, size, handle, dead: null, arena, parts: 0, call: 0 });
 
 /** A storage over `size` elements of `whole` from `offset` on; `handle` is the device's. It keeps `whole` alive. */
 export function joinArena(whole: Storage, offset: number, size: number, handle: unknown): Storage {
-  whole.parts = (whole.parts ?? 0) + 1;
-  return { device: whole.device, dtype: whole.dtype, size, handle, dead: null, arena: { whole, offset } };
+  whole.parts++;
+  return createStorage(whole.device, whole.dtype, size, handle, { whole, offset });
 }
 
 /** Takes the memory from a part; gives back the arena if that was the last one. */
@@ -29,15 +40,15 @@ export function leaveArena(part: Storage): Storage | undefined {
   const { whole } = part.arena!;
   part.handle = null;
   part.arena = undefined;
-  whole.parts!--;
+  whole.parts--;
   return whole.parts === 0 ? whole : undefined;
 }
 
 /** A new storage over the same memory; the old one loses it. How a donated buffer gets its next owner. */
 export function moveStorage(storage: Storage): Storage {
-  const { device, arena, size, handle } = storage;
+  const { device, dtype, arena, size, handle } = storage;
   if (!arena) return device.transfer(storage);
-  const moved = joinArena(arena.whole, arena.offset, size, handle);
-  leaveArena(storage);
-  return moved;
+  storage.handle = null;
+  storage.arena = undefined;
+  return createStorage(device, dtype, size, handle, arena);
 }

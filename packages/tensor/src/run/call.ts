@@ -88,9 +88,13 @@ export function patternOf(args: readonly unknown[], { numberOf }: Call): CallPat
   );
 }
 
+/** Calls that were read like another one. */
+let calls = 0;
+
 /** The tensors of a call that has this pattern and realised arguments; undefined for any other. */
 export function readLike(pattern: CallPattern, args: readonly unknown[]): Tensor[] | undefined {
   const tensors: Tensor[] = [];
+  const call = ++calls;
   const fits = matches(pattern, args, (leaf, value) => {
     if (leaf.number === undefined) return Object.is(leaf.value, value);
     if (!(value instanceof Tensor)) return false;
@@ -98,8 +102,12 @@ export function readLike(pattern: CallPattern, args: readonly unknown[]): Tensor
     const known = tensors[leaf.number];
     if (known) return known.node === node;
     tensors[leaf.number] = value;
-    return node.kind.kind === "buffer" && node.dtype === leaf.dtype && sameShape(node.shape, leaf.shape);
+    if (node.kind.kind !== "buffer" || node.dtype !== leaf.dtype || !sameShape(node.shape, leaf.shape)) return false;
+    // a tensor that now stands at two places is another signature
+    const { storage } = node.kind;
+    if (storage.call === call) return false;
+    storage.call = call;
+    return true;
   });
-  // a tensor that now stands at two places is another signature
-  return fits && new Set(tensors.map((t) => t.node)).size === tensors.length ? tensors : undefined;
+  return fits ? tensors : undefined;
 }

@@ -49,6 +49,12 @@ export interface Kept {
   readonly copied: (WeakRef<Storage> | undefined)[];
   /** Slots where donated leaves lie side by side, and those leaves. */
   readonly arenas: ReadonlyMap<number, readonly number[]>;
+  /** Outputs that are copied out of a buffer, or are an argument as it was given. */
+  readonly copies: readonly number[];
+  /** Outputs that get a buffer; it moves, if it belonged to a donated argument. */
+  readonly whole: readonly { readonly output: number; readonly moves: boolean }[];
+  /** Donated arguments, and what is said to those who use one afterwards. */
+  readonly ends: readonly (readonly [argument: number, reason: string])[];
   /** For the device, to keep bind groups by. */
   readonly replay: object;
 }

@@ -10,7 +10,7 @@ import { build } from "./template.ts";
 
 /** The function's result for these argument tensors. */
 export function replay(recording: Recording, tensors: readonly Tensor[]): unknown {
-  const { plan, device, leaves, donated, outputs, paths } = recording;
+  const { plan, device, leaves, outputs } = recording;
   const storages = tensors.map((t) => storageOf(t.node));
   const kept = keptOf(recording);
   const given = leaves.map((leaf) => ("argument" in leaf ? storages[leaf.argument]! : storageOf(leaf.captured)));
@@ -18,30 +18,24 @@ export function replay(recording: Recording, tensors: readonly Tensor[]): unknow
   const buffers = plan.slots.map((slot, i) => placed[i] ?? kept.buffers[i] ?? device.allocate(slot.dtype, slot.size));
   device.execute(plan.launches, buffers, kept.replay);
 
-  // every result gets memory of its own: a copy where the plan, the caller or another result keeps the buffer
-  const handed = new Set<number>();
+  // copies first: what is moved is gone
   const results = new Array<Tensor>(outputs.length);
-  const whole: [output: number, storage: Storage, moves: boolean, like: Pick<Node, "shape" | "dtype">][] = [];
-  outputs.forEach((output, i) => {
-    if ("argument" in output) {
-      const given = tensors[output.argument]!;
-      if (donated.has(output.argument)) whole.push([i, storages[output.argument]!, true, given]);
-      else results[i] = given;
-      return;
-    }
-    const { slot, node } = output;
-    const moves = plan.reusedLeaves[slot] === true; // into the buffer of a donated argument
-    const taken = moves || (plan.slots[slot]!.role === "output" && !kept.buffers[slot]);
-    if (taken && !handed.has(slot)) whole.push([i, buffers[slot]!, moves, node]);
-    else results[i] = wrap(device.copyOf(buffers[slot]!), node);
-    handed.add(slot);
-  });
+  for (const i of kept.copies) {
+    const output = outputs[i]!;
+    results[i] =
+      "argument" in output ? tensors[output.argument]! : wrap(device.copyOf(buffers[output.slot]!), output.node);
+  }
+  for (const { output: i, moves } of kept.whole) {
+    const output = outputs[i]!;
+    const storage = "argument" in output ? storages[output.argument]! : buffers[output.slot]!;
+    const like = "argument" in output ? tensors[output.argument]!.node : output.node;
+    results[i] = wrap(moves ? moveStorage(storage) : storage, like);
+  }
   // from here on the donated tensors are gone
-  for (const [i, storage, moves, like] of whole) results[i] = wrap(moves ? moveStorage(storage) : storage, like);
-  for (const number of donated) {
+  for (const [number, reason] of kept.ends) {
     const storage = storages[number]!;
     if (storage.handle !== null) device.release(storage);
-    storage.dead = `the tensor at "${paths[number]}" was donated to a compiled function; use the function's result instead, as in ({ params } = step({ params }))`;
+    storage.dead = reason;
   }
   return build(recording.result, (leaf) => (leaf.output === undefined ? leaf.value : results[leaf.output]!));
 }
@@ -53,7 +47,8 @@ const wrap = (storage: Storage, { shape, dtype }: Pick<Node, "shape" | "dtype">)
 export const keptOf = (recording: Recording): Kept => (recording.kept ??= keep(recording));
 
 /** Temporaries stay with the plan; on devices that want it, so do copies of small undonated inputs and of outputs. */
-function keep({ plan, device, leaves }: Recording): Kept {
+function keep(recording: Recording): Kept {
+  const { plan, device, leaves } = recording;
   const { slots } = plan;
   const buffers = slots.map((slot, i) => {
     if (slot.role === "arena" || slot.within) return undefined;
@@ -84,5 +79,33 @@ function keep({ plan, device, leaves }: Recording): Kept {
     if (list) list.push(i);
     else arenas.set(within.slot, [i]);
   });
-  return { buffers, copied: [], arenas, replay: {} };
+  return { buffers, copied: [], arenas, ...handOut(recording, buffers), replay: {} };
+}
+
+/** Every result gets memory of its own: a copy where the plan, the caller or another result keeps the buffer. */
+function handOut(
+  { plan, outputs, donated, paths }: Recording,
+  buffers: Kept["buffers"],
+): Pick<Kept, "copies" | "whole" | "ends"> {
+  const handed = new Set<number>();
+  const copies: number[] = [];
+  const whole: { output: number; moves: boolean }[] = [];
+  outputs.forEach((from, output) => {
+    if ("argument" in from) {
+      if (donated.has(from.argument)) whole.push({ output, moves: true });
+      else copies.push(output);
+      return;
+    }
+    const { slot } = from;
+    const moves = plan.reusedLeaves[slot] === true; // into the buffer of a donated argument
+    const taken = moves || (plan.slots[slot]!.role === "output" && !buffers[slot]);
+    if (taken && !handed.has(slot)) whole.push({ output, moves });
+    else copies.push(output);
+    handed.add(slot);
+  });
+  const ends = [...donated].map((number): [number, string] => [
+    number,
+    `the tensor at "${paths[number]}" was donated to a compiled function; use the function's result instead, as in ({ params } = step({ params }))`,
+  ]);
+  return { copies, whole, ends };
 }

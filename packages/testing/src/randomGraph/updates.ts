@@ -10,6 +10,7 @@ import {
   mul,
   reshape,
   sin,
+  slice,
   sub,
   sum,
   type Tensor,
@@ -28,7 +29,7 @@ interface Input {
 
 /**
  * A step over donated tensors. Each is updated by x - rate * g, mostly: g is an argument, is computed in the step, is another
- * tensor before or after its update, or is shared; some are read by others, swapped, or returned untouched.
+ * tensor before or after its update, is a slice of a larger one, or is shared; some are read by others, swapped, or returned untouched.
  */
 function updates(seed: number): (input: Input) => Tensor[] {
   return ({ donated, kept }) => {
@@ -37,6 +38,11 @@ function updates(seed: number): (input: Input) => Tensor[] {
     const now = [...donated];
     const extra: Tensor[] = [];
     const like = (list: readonly Tensor[], x: Tensor): Tensor => r.pick(list.filter((t) => t.size === x.size));
+    const sliceOf = (list: readonly Tensor[], x: Tensor): Tensor => {
+      const flat = r.pick(list.filter((t) => t.size >= x.size));
+      const start = r.integer(0, flat.size - x.size + 1);
+      return slice(flat, [start], [start + x.size]);
+    };
     donated.forEach((x, i) => {
       const kind = r.next();
       const g =
@@ -48,9 +54,11 @@ function updates(seed: number): (input: Input) => Tensor[] {
               ? like(donated, x)
               : kind < 0.8
                 ? like(now, x)
-                : kind < 0.9
+                : kind < 0.85
                   ? flip(like(donated, x), 0)
-                  : reshape(sum(mul(x, x)), [1]);
+                  : kind < 0.95
+                    ? sliceOf(r.pick([kept, donated, now]), x)
+                    : reshape(sum(mul(x, x)), [1]);
       if (r.chance(0.2)) extra.push(sum(like(donated, x)), mul(like(now, x), 2));
       now[i] = r.chance(0.9) ? sub(x, mul(reshape(g, g.size === 1 ? [1] : x.shape), rate)) : like(donated, x);
     });

@@ -13,7 +13,7 @@ import type {
   TimeOptions,
   Traits,
 } from "../device.ts";
-import { joinArena, leaveArena, type Storage } from "../storage.ts";
+import { createStorage, joinArena, leaveArena, type Storage } from "../storage.ts";
 import { emitJavaScript } from "./emit.ts";
 import type { CpuOperand } from "./fused.ts";
 import * as helpers from "./helpers.ts";
@@ -81,7 +81,7 @@ export class CpuDevice implements Device {
       );
     }
     this.buffersCreated++;
-    return this.own({ device: this, dtype, size, handle, dead: null });
+    return this.own(createStorage(this, dtype, size, handle));
   }
 
   private own(storage: Storage): Storage {
@@ -111,7 +111,7 @@ export class CpuDevice implements Device {
   transfer(storage: Storage): Storage {
     const { handle, dtype, size } = storage;
     this.release(storage);
-    return this.own({ device: this, dtype, size, handle, dead: null });
+    return this.own(createStorage(this, dtype, size, handle));
   }
 
   upload(storage: Storage, data: TypedArray): void {

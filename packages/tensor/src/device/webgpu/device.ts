@@ -14,7 +14,7 @@ import {
   type TimeOptions,
   type Traits,
 } from "../device.ts";
-import { joinArena, leaveArena, type Storage } from "../storage.ts";
+import { createStorage, joinArena, leaveArena, type Storage } from "../storage.ts";
 import { BindGroups, scratchParts } from "./bindGroups.ts";
 import { Commands, submitsOf } from "./commands.ts";
 import { emitWgsl } from "./emitWgsl.ts";
@@ -65,6 +65,8 @@ export class WebGpuDevice implements Device {
   private readonly readback: ReadbackRing;
   /** Buffers of storages that were dropped without dispose. */
   private readonly dropped: FinalizationRegistry<GpuMemory>;
+  /** Slots that a plan's launches bind. */
+  private readonly slots = new WeakMap<readonly Launch[], readonly number[]>();
   /** Outcomes that are still on their way. */
   private readonly outcomes = new Set<Promise<void>>();
   /** Errors that nobody has been told. */
@@ -153,7 +155,7 @@ export class WebGpuDevice implements Device {
   transfer(storage: Storage): Storage {
     const { dtype, size, handle } = storage;
     storage.handle = null;
-    return { device: this, dtype, size, handle, dead: null };
+    return createStorage(this, dtype, size, handle);
   }
 
   upload(storage: Storage, data: TypedArray): void {
@@ -211,14 +213,14 @@ export class WebGpuDevice implements Device {
 
   execute(launches: readonly Launch[], buffers: readonly Storage[], replay?: object): void {
     if (this.lost) throw this.lost;
-    const memories = buffers.map((storage) => this.bindable(storage));
+    const memories = this.bound(launches, buffers);
     this.commands.order(compiled(launches), () => this.encode(launches, memories, replay));
   }
 
   time(launches: readonly Launch[], buffers: readonly Storage[], { apart, replay }: TimeOptions): Promise<LaunchTimes> {
     if (!this.gpu.features.has("timestamp-query")) throw noTimestamps(this.description);
     if (this.lost) throw this.lost;
-    const memories = buffers.map((storage) => this.bindable(storage));
+    const memories = this.bound(launches, buffers);
     const stamps = new Promise<ArrayBuffer>((resolve, reject) => {
       this.commands.order(compiled(launches), () => {
         const stopwatch = new Stopwatch(this.gpu);
@@ -264,7 +266,16 @@ export class WebGpuDevice implements Device {
   private own(memory: GpuMemory, dtype: DType, size: number): Storage {
     const holding: Holding = { memory };
     this.dropped.register(holding, memory, holding);
-    return { device: this, dtype, size, handle: holding, dead: null };
+    return createStorage(this, dtype, size, holding);
+  }
+
+  /** The memory of each buffer that launches bind: parts of arenas are many, and rarely among them. */
+  private bound(launches: readonly Launch[], buffers: readonly Storage[]): GpuMemory[] {
+    let slots = this.slots.get(launches);
+    if (!slots) this.slots.set(launches, (slots = [...new Set(launches.flatMap((launch) => launch.slots))]));
+    const memories = new Array<GpuMemory>(buffers.length);
+    for (const slot of slots) memories[slot] = this.bindable(buffers[slot]!);
+    return memories;
   }
 
   /** The memory of a storage as kernels can bind it: out of its page, if it lies in one. */
