@@ -42,9 +42,9 @@ export async function bench(args: readonly string[], print?: (text: string) => v
     ...(suite === "profile" && { timestamps: "exact" as const }),
     ...(precision === "f16" && { matmulPrecision: "f16" as const }),
   };
-  // these run on devices of their own, which compute nothing
+  // these run on devices of their own, which compute nothing, unless the GPU is asked for
   const context = await withFreshDevice(
-    suite === "replay" || suite === "memory" ? { device: "cpu" } : connection,
+    suite === "memory" || (suite === "replay" && options.device !== "webgpu") ? { device: "cpu" } : connection,
     async (device) => {
       const machine = await describeMachine(device, options);
       const { json, peers } = options;

@@ -34,7 +34,7 @@ export const usage = `Usage: npm run bench -- ${suites.join("|")} [options]
 
   --json                   one JSON object a line, the machine first; default: a table
   --filter TEXT            only cases whose name or shape contains it
-  --device cpu|webgpu      default: a GPU where there is one, else the CPU
+  --device cpu|webgpu      default: a GPU where there is one, else the CPU; replay: a device that computes nothing, else webgpu
   --precision f32|f16      of matrix products; f16 needs tensor cores; default f32
   --toggles a,b            Dawn features, for example disable_robustness
   --budget SECONDS         time for a case; default 0.25

@@ -49,31 +49,75 @@ export async function measure(device: Device, call: () => void, budget: number):
   return summarise(times);
 }
 
-/** JavaScript's time for a call, milliseconds: until it returns, and what it left for the next microtask. */
-async function timeJavaScript(call: () => void): Promise<number> {
-  const start = performance.now();
-  call();
-  await undefined; // encoded commands are submitted in a microtask
-  return performance.now() - start;
+/** Calls before the device is waited for: a training loop runs ahead of it as well. */
+const ahead = 10;
+
+/** JavaScript's times of calls, milliseconds: until a call returns and what it left for the next microtask is done. */
+export interface CallTimes {
+  readonly js: number[];
+  /** Of that, in `queue.submit`. */
+  readonly submit: number[];
 }
 
-/** What one call costs besides the device's time: dispatches, submits, buffers created, JavaScript. Medians of five. */
-export async function replayCosts(device: Device, call: () => void, calls = 5) {
-  const times: number[] = [];
-  await device.settle();
-  const before = device.stats();
-  for (let i = 0; i < calls; i++) {
-    times.push(await timeJavaScript(call));
+/**
+ * Times `calls` calls, ten for each wait for the device, without the first after a wait: JavaScript that has slept takes
+ * several times as long.
+ */
+export async function timeCalls(device: Device, call: () => void, calls: number): Promise<CallTimes> {
+  const times: CallTimes = { js: [], submit: [] };
+  while (times.js.length < calls) {
+    for (let i = 0; i <= ahead && times.js.length < calls; i++) {
+      const submitted = device.stats().submitMs;
+      const start = performance.now();
+      call();
+      await undefined; // encoded commands are submitted in a microtask
+      const time = performance.now() - start;
+      if (i === 0) continue;
+      times.js.push(time);
+      times.submit.push(device.stats().submitMs - submitted);
+    }
     await device.settle();
   }
+  return times;
+}
+
+/** Calls that V8 compiles a replay's JavaScript for, and seconds that they may take. */
+const warmCalls = 1000;
+const warmSeconds = 0.5;
+
+/**
+ * What one call costs besides the device's time, in the steady state: dispatches, submits, buffers created, and JavaScript, submitting
+ * included, whose share is also given by itself. Times are medians of 30 calls; of 5 where a CPU does the device's work.
+ */
+export async function replayCosts(device: Device, call: () => void) {
+  const slow = device.kind === "cpu" || device.software;
+  await device.settle();
+  const end = performance.now() + 1000 * warmSeconds;
+  for (let done = 0; !slow && done < warmCalls && performance.now() < end; done += ahead)
+    await timeCalls(device, call, ahead);
+  const before = device.stats();
+  const { js, submit } = await timeCalls(device, call, slow ? 5 : 3 * ahead);
   const after = device.stats();
+  const calls = js.length + Math.ceil(js.length / ahead); // one for each wait is not timed
   const each = (key: "dispatches" | "submits" | "buffersCreated"): number => (after[key] - before[key]) / calls;
-  const js = summarise(times).median_ms;
   return {
-    dispatches: each("dispatches"),
+    ...perDispatch(js, submit, each("dispatches")),
     submits: each("submits"),
     buffers_created: each("buffersCreated"),
-    js_ms: js,
-    js_us_dispatch: (1000 * js) / Math.max(1, each("dispatches")),
+  };
+}
+
+/** JavaScript of a replay and of each of its dispatches. */
+export function perDispatch(js: readonly number[], submit: readonly number[], dispatches: number) {
+  const { median_ms, min_ms } = summarise(js);
+  const submit_ms = summarise(submit).median_ms;
+  const each = (ms: number): number => (1000 * ms) / Math.max(1, dispatches);
+  return {
+    dispatches,
+    js_ms: median_ms,
+    min_js_ms: min_ms,
+    submit_ms,
+    js_us_dispatch: each(median_ms),
+    submit_us_dispatch: each(submit_ms),
   };
 }

@@ -2,7 +2,7 @@
 import { type Device, explain, type Tensor, treeLeaves } from "@mc/tensor";
 import { type Context, withFreshDevice } from "../lib/context.ts";
 import { floorMs } from "../lib/machine.ts";
-import { summarise } from "../lib/measure.ts";
+import { perDispatch, summarise, timeCalls } from "../lib/measure.ts";
 import { type BenchModel, models, optimizerNames, trainingStep } from "./models.ts";
 
 /** What to run. */
@@ -72,27 +72,27 @@ async function runModel(
     throw new Error(`losses ${losses.join(", ")}: they should fall`);
 
   const times: number[] = [];
-  const javaScript: number[] = [];
   const before = device.stats();
   const end = performance.now() + 10_000 * budget;
-  for (let i = 0; i < steps && (i < 5 || performance.now() < end); i++) {
-    const begin = performance.now();
+  const advance = (i: number): void => {
     const out = step({ params, state, batch: batches[i % 2]! });
     ({ params, state } = out);
-    await undefined; // what is encoded is submitted in a microtask
-    javaScript.push(performance.now() - begin);
+    out.loss.dispose();
+  };
+  for (let i = 0; i < steps && (i < 5 || performance.now() < end); i++) {
+    const begin = performance.now();
+    advance(i);
     await device.settle();
     times.push(performance.now() - begin);
-    out.loss.dispose();
   }
   const after = device.stats();
+  const { js, submit } = await timeCalls(device, () => advance(0), Math.min(10, times.length));
   const each = (name: "dispatches" | "submits" | "buffersCreated"): number =>
     (after[name] - before[name]) / times.length;
   const last = step({ params, state, batch: batches[0]! });
   const loss = await last.loss.item();
   const plan = explain(step, { params: last.params, state: last.state, batch: batches[0]! });
   const timing = summarise(times);
-  const js = summarise(javaScript).median_ms;
   const created = each("buffersCreated");
   return {
     parameters: size,
@@ -104,12 +104,10 @@ async function runModel(
     gflops: plan.flops / timing.median_ms / 1e6,
     // of the operations alone: a step's bytes are those of its kernels, which other plans would not move
     floor_ms: floorMs(peaks, precision, plan.flops, 0),
-    dispatches: each("dispatches"),
+    ...perDispatch(js, submit, each("dispatches")),
     kernels: plan.kernels.length,
     pipelines: plan.pipelines,
     submits: each("submits"),
-    js_ms: js,
-    js_us_dispatch: (1000 * js) / Math.max(1, each("dispatches")),
     buffers_created: created,
     first_step_s: first / 1000,
     plan_gflop: plan.flops / 1e9,

@@ -21,6 +21,8 @@ export interface DeviceMemory {
 export interface DeviceStats {
   readonly dispatches: number;
   readonly submits: number;
+  /** Milliseconds in `queue.submit`, which JavaScript waits for: under Node the driver records the commands there. */
+  readonly submitMs: number;
   readonly pipelines: number;
   readonly bindGroups: number;
   readonly buffersCreated: number;

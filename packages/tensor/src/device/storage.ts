@@ -7,6 +7,8 @@ import type { Device } from "./device.ts";
  * `handle` is the device's own: a typed array on the CPU, a GPU buffer on WebGPU.
  */
 export interface Storage {
+  /** No other storage has it: a value that was seen before is known by it. */
+  readonly id: number;
   readonly device: Device;
   readonly dtype: DType;
   readonly size: number;
@@ -20,6 +22,8 @@ export interface Storage {
   call: number;
 }
 
+let nextId = 0;
+
 /** A storage of its own, or a part of an arena. */
 export const createStorage = (
   device: Device,
@@ -27,7 +31,7 @@ export const createStorage = (
   size: number,
   handle: unknown,
   arena?: Storage["arena"],
-): Storage => ({ device, dtype, size, handle, dead: null, arena, parts: 0, call: 0 });
+): Storage => ({ id: nextId++, device, dtype, size, handle, dead: null, arena, parts: 0, call: 0 });
 
 /** A storage over `size` elements of `whole` from `offset` on; `handle` is the device's. It keeps `whole` alive. */
 export function joinArena(whole: Storage, offset: number, size: number, handle: unknown): Storage {

@@ -27,11 +27,11 @@ export function placeLeaves({ plan, device }: Recording, kept: Kept, given: read
     const shared = from.arena !== undefined && device.traits.ownsEdges;
     const mine = kept.buffers[i] ?? (shared ? device.allocate(from.dtype, from.size) : from);
     buffers[i] = mine;
-    if (mine === from || kept.copied[i]?.deref() === from) return;
+    if (mine === from || kept.copied[i] === from.id) return;
     device.copy(from, mine);
     if (reusedLeaves[i]) return; // it goes with the result
     kept.buffers[i] = mine;
-    kept.copied[i] = new WeakRef(from);
+    kept.copied[i] = from.id;
   });
   return buffers;
 }

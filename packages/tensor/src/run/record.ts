@@ -45,8 +45,8 @@ export type ResultLeaf = { readonly output: number } | { readonly output: undefi
 export interface Kept {
   /** Temporaries, and copies of inputs and outputs where the device wants them. */
   readonly buffers: (Storage | undefined)[];
-  /** For copies of inputs: whose value is there. Values do not change: the same one is not copied again. */
-  readonly copied: (WeakRef<Storage> | undefined)[];
+  /** For copies of inputs: the id of the storage whose value is there. Values do not change: the same one is not copied again. */
+  readonly copied: (number | undefined)[];
   /** Slots where donated leaves lie side by side, and those leaves. */
   readonly arenas: ReadonlyMap<number, readonly number[]>;
   /** Outputs that are copied out of a buffer, or are an argument as it was given. */

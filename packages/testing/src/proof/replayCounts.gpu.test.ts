@@ -52,6 +52,7 @@ test("a replay makes no buffer, bind group, pipeline or graph node, reads nothin
   }
   const after = device.stats();
   expect(after.buffersCreated - before.buffersCreated, "buffers").toBe(0);
+  expect(after.submitMs).toBeGreaterThanOrEqual(before.submitMs);
   expect(after.bindGroups - before.bindGroups, "bind groups").toBe(0);
   expect(after.pipelines - before.pipelines, "pipelines").toBe(0);
   const dispatches = (after.dispatches - before.dispatches) / 4;

@@ -64,6 +64,7 @@ export class CpuDevice implements Device {
       submits: 0,
       pipelines: this.executables.size,
       bindGroups: 0,
+      submitMs: 0,
       buffersCreated: this.buffersCreated,
     };
   }

@@ -27,6 +27,7 @@ export class Commands {
   /** Where set, each pass is timed; with `apart` a pass holds one dispatch. */
   timing: { readonly next: () => GPUComputePassTimestampWrites; readonly apart: boolean } | undefined;
   submits = 0;
+  submitMs = 0;
 
   constructor(gpu: GPUDevice, failed: (error: unknown) => void) {
     this.gpu = gpu;
@@ -95,7 +96,9 @@ export class Commands {
     const commands = this.encoder.finish();
     this.encoder = undefined;
     this.encoded = 0;
+    const start = performance.now();
     this.gpu.queue.submit([commands]);
+    this.submitMs += performance.now() - start;
     this.submits++;
     const callbacks = this.callbacks;
     this.callbacks = [];

@@ -121,6 +121,7 @@ export class WebGpuDevice implements Device {
     return {
       dispatches: this.dispatches,
       submits: this.commands.submits,
+      submitMs: this.commands.submitMs,
       pipelines: this.pipelines.created,
       bindGroups: this.bindGroups.created,
       buffersCreated: this.pool.created,
