@@ -209,6 +209,27 @@ for (const elementWise of ["scalar", "wide"] as const) {
   });
 }
 
+test("four neighbours share a division by a multiple of four", () => {
+  const x = affine(0, [0, 1024, 1]);
+  const kernel = (index: Index): LoopKernel => ({
+    kind: "loop",
+    label: "table",
+    shape: [1024],
+    reductions: [],
+    stores: [{ target: 1, index: x, value: load(1, 0, "f32", index) }],
+    bindings: [
+      { dtype: "f32", size: 2048, access: "read" },
+      { dtype: "f32", size: 1024, access: "write" },
+    ],
+  });
+  const isWide = (index: Index): boolean =>
+    chooseWide(kernel(index), { software: false, variants: { elementWise: "wide" } }) !== undefined;
+  expect(isWide(divideIndex(x, 64))).toBe(true);
+  expect(isWide(divideIndex(x, 6))).toBe(false);
+  expect(isWide(divideIndex({ ...x, constant: 2 }, 64))).toBe(false);
+  expect(isWide(divideIndex({ constant: 0, terms: [...x.terms, ...moduloIndex(x, 3).terms] }, 64))).toBe(false);
+});
+
 describe("values", () => {
   let device: WebGpuDevice;
   beforeAll(async () => {

@@ -21,12 +21,16 @@ export interface Wide {
   readonly varying: ReadonlySet<number>;
 }
 
-/** Coefficient of a variable at the top of an index; undefined where it is also inside a division, a remainder or a value. */
+/**
+ * By how much an index grows from one of four neighbours to the next; undefined where that is no constant, because the variable is
+ * inside a remainder, a value, or a division that does not give all four the same.
+ */
 function coefficientOf(index: Index, variable: number, varying: ReadonlySet<number>): number | undefined {
   let coefficient = 0;
   for (const term of index.terms) {
     const { atom } = term;
     if (atom.kind === "variable") coefficient += atom.variable === variable ? term.coefficient : 0;
+    else if (atom.kind === "div" && isAlike(atom, variable, varying)) continue;
     else if (
       atom.kind === "value"
         ? varying.has((atom.value as KernelValue).id)
@@ -36,6 +40,10 @@ function coefficientOf(index: Index, variable: number, varying: ReadonlySet<numb
   }
   return coefficient;
 }
+
+/** Whether a division gives the same for four neighbours: floor((4 q + r) / by), r < 4, is floor(4 q / by) for multiples of four. */
+const isAlike = ({ of, by }: { of: Index; by: number }, variable: number, varying: ReadonlySet<number>): boolean =>
+  by % 4 === 0 && coefficientOf(of, variable, varying) === 1 && isAligned(of, variable);
 
 /** Whether four neighbours along `variable` from a multiple of four on begin at a multiple of four. */
 const isAligned = (index: Index, variable: number): boolean =>
