@@ -1,4 +1,4 @@
-// sweepF32.ts: the f32 half of `npm run bench -- sweep`: every tile and patch that a GPU's products can run on, forced in turn, each
+// sweepF32.ts: the f32 half of `npm run bench -- sweep`: every tile that a GPU's products can run on, forced in turn, each
 // product checked before it is timed. What `chooseTile` chooses by was chosen by this.
 import { matmulVariants, type Variants } from "@mc/tensor";
 import { products } from "./kernels/products.ts";
@@ -17,6 +17,8 @@ const shapes = [
 /** Shapes that leave most of a GPU idle unless k is cut. */
 const fewElements = ["matmul [512", "[1024, 1024, 1024]", "gpt2 proj dW", "matmul tall", "matmul split-K"];
 
+const tiles = matmulVariants.filter((name) => /\d/.test(name));
+
 const anyOf =
   (texts: readonly string[]) =>
   ({ name, shape }: Case): boolean =>
@@ -26,10 +28,8 @@ const anyOf =
 export async function sweepF32(context: Context): Promise<void> {
   const all = context.small ? products(true).filter(anyOf(["[128, 128, 128]"])) : products(false).filter(anyOf(shapes));
   const settings: { variants: Variants; cases: readonly Case[] }[] = [
-    ...matmulVariants
-      .filter((name) => /\d/.test(name)) // those that are tiles or patches
-      .map((name) => ({ variants: { matmul: name }, cases: all })),
-    ...(["32x32x16/4x4", "64x64x16/8x4", "128x128x16/8x8"] as const).flatMap((name) =>
+    ...tiles.map((matmul) => ({ variants: { matmul }, cases: all })),
+    ...tiles.flatMap((name) =>
       [2, 4, 8, 16].map((slices) => ({
         variants: { matmul: name, slices },
         cases: context.small ? all : all.filter(anyOf(fewElements)),

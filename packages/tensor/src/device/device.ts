@@ -46,7 +46,7 @@ export interface Traits {
 /** One kernel of a plan with its buffers chosen: opaque to everyone but its device. */
 export interface Executable {
   readonly label: string;
-  /** Which kernel was chosen of those that could run: "loop wide", "reduce workgroup", "matmul 128x128x16/8x8", "fused tiles". */
+  /** Which kernel was chosen of those that could run: "loop wide", "reduce workgroup", "matmul 64x64x16/8x8", "fused tiles". */
   readonly variant: string;
   /** Dispatches of one run: a product split along k has two. */
   readonly dispatches: number;

@@ -15,7 +15,7 @@ export interface KernelExplanation {
   /** Names of the ops it computes, joined by "+". */
   readonly label: string;
   readonly kind: "loop" | "matmul" | "fused";
-  /** Which kernel was chosen of those that could run: "loop wide", "reduce workgroup", "matmul 128x128x16/8x8", "fused tiles". */
+  /** Which kernel was chosen of those that could run: "loop wide", "reduce workgroup", "matmul 64x64x16/8x8", "fused tiles". */
   readonly variant: string;
   /** Size of the space it runs over: points and reduced length, [batch, m, n, k] of a product, a fused op's first output. */
   readonly shape: readonly number[];

@@ -4,11 +4,10 @@ import { sizeOf } from "../../shape.ts";
 import { emitLoop } from "./emitLoop.ts";
 import { matmulAsLoop } from "./matmul/asLoop.ts";
 import { emitBlockMatmul } from "./matmul/block.ts";
-import { emitDirectMatmul } from "./matmul/direct.ts";
 import { emitTensorMatmul, planText, type TensorPlan } from "./matmul/tensorCore.ts";
 import { chooseTensorPlan } from "./matmul/tensorTiles.ts";
 import { emitTiledMatmul } from "./matmul/tiled.ts";
-import { chooseTile, type PatchName, patches, type TileName, tiles } from "./matmul/tiles.ts";
+import { chooseTile, type TileName, tiles } from "./matmul/tiles.ts";
 import type { MatmulVariant, Program, Target } from "./program.ts";
 
 /** Every variant that can be forced, `connect({ variants: { matmul: name } })`: for proofs and for timing them against each other. */
@@ -17,7 +16,6 @@ export const matmulVariants: readonly MatmulVariant[] = [
   "vector",
   "block",
   ...(Object.keys(tiles) as TileName[]),
-  ...(Object.keys(patches) as PatchName[]),
 ];
 
 /** How a product is computed: a variant, and in how many slices of k. */
@@ -69,10 +67,6 @@ function emitChosen(
     case "block":
       return emitBlockMatmul(kernel);
     default:
-      return isPatch(variant)
-        ? emitDirectMatmul(kernel, patches[variant])
-        : emitTiledMatmul(kernel, tiles[variant], slices);
+      return emitTiledMatmul(kernel, tiles[variant], slices);
   }
 }
-
-const isPatch = (variant: TileName | PatchName): variant is PatchName => variant in patches;

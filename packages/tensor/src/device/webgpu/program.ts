@@ -5,7 +5,7 @@ import { DeviceError } from "../../errors.ts";
 import { helperCode, storageType } from "./helpers.ts";
 import type { MatrixUnit } from "./matmul/matrixUnit.ts";
 import type { TensorPlan } from "./matmul/tensorCore.ts";
-import type { PatchName, TileName } from "./matmul/tiles.ts";
+import type { TileName } from "./matmul/tiles.ts";
 
 /** One dispatch of an entry point. */
 export interface Pass {
@@ -16,7 +16,7 @@ export interface Pass {
 /** WGSL and how to run it. No passes: there is nothing to do. */
 export interface Program {
   readonly label: string;
-  /** Which kernel this is of those that could run: "loop wide", "reduce workgroup", "matmul 128x128x16/8x8", "fused tiles". */
+  /** Which kernel this is of those that could run: "loop wide", "reduce workgroup", "matmul 64x64x16/8x8", "fused tiles". */
   readonly variant: string;
   readonly code: string;
   readonly passes: readonly Pass[];
@@ -53,10 +53,10 @@ export interface Variants {
 
 /**
  * "naive": a thread an element; "vector": a reduction for matrix-vector shapes; "block": 4x4 elements a thread, no barriers; a
- * tile in workgroup memory, or a patch of threads without it, by its name in `matmul/tiles.ts`.
+ * tile in workgroup memory, by its name in `matmul/tiles.ts`.
  * Products in f16 are not among them: those run on a matrix unit, as `Variants.tensor` says.
  */
-export type MatmulVariant = "naive" | "vector" | "block" | TileName | PatchName;
+export type MatmulVariant = "naive" | "vector" | "block" | TileName;
 
 /** "thread": a thread a point; "workgroup": several lanes a point and a tree in workgroup memory. */
 export type ReduceVariant = "thread" | "workgroup";

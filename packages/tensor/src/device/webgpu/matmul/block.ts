@@ -4,7 +4,7 @@ import type { MatmulKernel } from "../../../compiler/kernel.ts";
 import { sizeOf } from "../../../shape.ts";
 import { unravel } from "../body.ts";
 import { accessOf, bindingCode, grid, moduleCode, type Program, workgroupNumber } from "../program.ts";
-import { finishCode } from "./finish.ts";
+import { beyond, finishCode } from "./finish.ts";
 import { baseLine, elementText, loadFunction, positionText, type Side, sidesOf } from "./operand.ts";
 
 const threads = 32;
@@ -18,7 +18,7 @@ export function emitBlockMatmul(kernel: MatmulKernel): Omit<Program, "variant"> 
   const perBatch = Math.ceil(m / 4) * across;
   const total = perBatch * sizeOf(batch);
   const { workgroups, width } = grid(label, Math.ceil(total / threads));
-  const finish = finishCode(kernel, loads, m % 4 === 0 && n % 4 === 0);
+  const finish = finishCode(kernel, loads, m % 4 === 0 && n % 4 === 0 ? "" : beyond(kernel));
   const { vec4 } = finish;
 
   const lines: string[] = [];

@@ -12,28 +12,30 @@ export interface Finish {
 
 const indent = (lines: readonly string[]): string => lines.map((line) => `  ${line}\n`).join("");
 
-/** Leaves a function for elements outside; nothing where all of them lie inside. */
-const edgeGuard = ({ m, n }: MatmulKernel, whole: boolean): string =>
-  whole ? "" : `  if (row >= ${m}u || column >= ${n}u) { return; }\n`;
+/** Leaves a function for elements that are not to be stored. */
+export const guardLine = (outside: string): string => (outside ? `  if (${outside}) { return; }\n` : "");
+
+/** Condition for elements outside of the matrix. */
+export const beyond = ({ m, n }: MatmulKernel): string => `row >= ${m}u || column >= ${n}u`;
 
 /**
  * WGSL functions that end elements of batch entry `z`:
  *
- * - `finish4(z, row, column, value: vec4<f32>)`: four neighbouring columns from a multiple of four on;
- * - `finishBlock(z, row, column, block: mat4x4<f32>)`: four such rows from a multiple of four on, each vector of `block` one
- *   of them. Of a symmetric product, blocks below the diagonal are dropped and those above it are stored twice.
+ * - `finish4(z, row, column, value: vec4<f32>)`: four neighbouring columns, from a multiple of four on if n is one;
+ * - `finishBlock(z, row, column, block: mat4x4<f32>)`: four such rows, each vector of `block` one of them. Of a symmetric
+ *   product, whose blocks begin at multiples of four, those below the diagonal are dropped and those above it are stored twice.
  *
  * @param vec4 - bindings that are declared as vec4 by whoever reads the operands
- * @param whole - no elements outside of the matrix come
+ * @param outside - condition on `row` and `column` for elements that are dropped; "" if none of them come
  * @param name - what the functions' names begin with
  */
-export function finishCode(kernel: MatmulKernel, vec4: ReadonlySet<number>, whole: boolean, name = "finish"): Finish {
-  const four = finishFour(kernel, vec4, whole, name);
+export function finishCode(kernel: MatmulKernel, vec4: ReadonlySet<number>, outside: string, name = "finish"): Finish {
+  const four = finishFour(kernel, vec4, outside, name);
   return { code: four.code + (kernel.symmetric ? symmetricBlock : plainBlock)(name), vec4: four.vec4 };
 }
 
 /** `finish4`: with vec4 loads and stores where all lies aligned, else element by element. */
-function finishFour(kernel: MatmulKernel, vec4: ReadonlySet<number>, whole: boolean, name: string): Finish {
+function finishFour(kernel: MatmulKernel, vec4: ReadonlySet<number>, outside: string, name: string): Finish {
   const { batch, m, n, stores, bindings } = kernel;
   const space = { shape: [...batch, m, n], stores, bindings };
   const wide = wideStores(space);
@@ -44,13 +46,13 @@ function finishFour(kernel: MatmulKernel, vec4: ReadonlySet<number>, whole: bool
   if (wide) {
     emitWideStores(space, { ...wide, vec4: declared }, body, "value");
     const code = `fn ${name}4(z: u32, row: u32, column: u32, value: vec4<f32>) {
-${edgeGuard(kernel, whole)}${indent(body.close())}}
+${guardLine(outside)}${indent(body.close())}}
 `;
     return { code, vec4: declared };
   }
   emitStores(stores, body);
   const code = `fn ${name}(z: u32, row: u32, column: u32, value: f32) {
-${edgeGuard(kernel, whole)}${indent(body.close())}}
+${guardLine(outside)}${indent(body.close())}}
 fn ${name}4(z: u32, row: u32, column: u32, value: vec4<f32>) {
   ${name}(z, row, column, value.x);
   ${name}(z, row, column + 1u, value.y);

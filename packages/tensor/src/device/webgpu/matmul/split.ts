@@ -3,7 +3,7 @@
 import type { MatmulKernel } from "../../../compiler/kernel.ts";
 import { sizeOf } from "../../../shape.ts";
 import { grid, type Pass, workgroupNumber } from "../program.ts";
-import { type Finish, finishCode } from "./finish.ts";
+import { beyond, type Finish, finishCode, guardLine } from "./finish.ts";
 
 const addThreads = 64;
 const fours = (n: number): number => Math.ceil(n / 4);
@@ -12,11 +12,10 @@ const fours = (n: number): number => Math.ceil(n / 4);
  * `finish4` and `finishBlock` of the first pass: they store to `partial`, vec4s [slices, entries, m, n / 4]; their z is
  * `slice * entries + entry`.
  */
-export function partialCode({ m, n, symmetric }: MatmulKernel, vec4: ReadonlySet<number>, whole: boolean): Finish {
-  const guard = whole ? "" : `  if (row >= ${m}u || column >= ${n}u) { return; }\n`;
+export function partialCode({ m, n, symmetric }: MatmulKernel, vec4: ReadonlySet<number>, outside: string): Finish {
   const rows = [0, 1, 2, 3].map((i) => `  finish4(z, row + ${i}u, column, block[${i}]);\n`).join("");
   const code = `fn finish4(z: u32, row: u32, column: u32, value: vec4<f32>) {
-${guard}  partial[(z * ${m}u + row) * ${fours(n)}u + (column >> 2u)] = value;
+${guardLine(outside)}  partial[(z * ${m}u + row) * ${fours(n)}u + (column >> 2u)] = value;
 }
 fn finishBlock(z: u32, row: u32, column: u32, block: mat4x4<f32>) {
 ${symmetric ? "  if (row > column) { return; }\n" : ""}${rows}}
@@ -39,7 +38,7 @@ export interface AddPass {
 export function addPass(kernel: MatmulKernel, vec4: ReadonlySet<number>, slices: number, binding: number): AddPass {
   const { label, batch, m, n, symmetric } = kernel;
   const entries = sizeOf(batch);
-  const finish = finishCode(kernel, vec4, false, "done");
+  const finish = finishCode(kernel, vec4, beyond(kernel), "done");
   // a thread for each four columns, or, where blocks are mirrored, for each four rows of them
   const [rows, tall] = symmetric ? [fours(m), 4] : [m, 1];
   const total = entries * rows * fours(n);

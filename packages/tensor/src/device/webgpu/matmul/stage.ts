@@ -2,10 +2,23 @@
 //
 // Both sides' tiles end up alike, whatever the transpose mode: line k holds the tile's rows of A (columns of B), four to a vec4,
 // so that a thread reads its block with a few vec4 loads for each k. What is contiguous along k is transposed on the way,
-// four by four, in registers. Rows past the edge repeat the last ones: what is made of them is dropped in the end. All
-// positions are worked out before the loop over k; inside it nothing is compared, except in the last round where k ends within it.
+// four by four, in registers. All positions are worked out before the loop over k; inside it nothing is compared, except in
+// the last round where k ends within it.
+//
+// Neighbouring threads load along what is contiguous: along k, four threads read 64 bytes of a row, and the eight that
+// store together hold two quads of rows at four values of k. So that these fall into eight different groups of memory banks,
+// line k keeps its quads rotated by 2 (k / 4) within each eight: `rotated`. On an H200 that is 39 TFLOP/s where eight
+// threads that read eight rows make 32 (128x64 tiles, 4096 cubed).
 import { elementText, quadPositions, type Side } from "./operand.ts";
-import { range } from "./patch.ts";
+import { type Edge, range } from "./tile.ts";
+
+/** Values of k in a tile. */
+export const depth = 16;
+/** Fours of them. */
+export const depthFours = depth / 4;
+
+/** Text of where quad `r` of rows lies in the lines of the `q`th four of k. */
+export const rotated = (r: string, q: string): string => `(${r} + ${q} * 2u) % 8u + ${r} / 8u * 8u`;
 
 /** What a thread moves at a time: a 4x4 block, contiguous along k; four neighbours along the outer side; four elements. */
 type Item = "block" | "quad" | "gather";
@@ -15,21 +28,19 @@ export interface Stage {
   readonly side: Side;
   /** Rows of A or columns of B in the tile. */
   readonly size: number;
-  readonly depth: number;
   readonly threads: number;
   readonly item: Item;
   /** Items in the tile. */
   readonly items: number;
   /** vec4s in one line of the tile. */
   readonly width: number;
-  /** Whether rows may lie outside. */
-  readonly edge: boolean;
+  readonly edge: Edge;
 }
 
-export function stageOf(side: Side, size: number, depth: number, threads: number): Stage {
+export function stageOf(side: Side, size: number, edge: Edge, threads: number): Stage {
   const item = side.aligned ? (side.along === "k" ? "block" : "quad") : "gather";
   const items = (size * depth) / (item === "block" ? 16 : 4);
-  return { side, size, depth, threads, item, items, width: size / 4, edge: side.outer % size !== 0 };
+  return { side, size, threads, item, items, width: size / 4, edge };
 }
 
 /** Some threads have nothing to move: A's are the first ones, B's the last. */
@@ -48,26 +59,30 @@ export function registers(stages: readonly [Stage, Stage]): { declare: string; n
   return { declare, name };
 }
 
-/** Statements before the loop: each item's place in the tile (`r` quad of rows, `q` k), and its positions in memory. */
+/**
+ * Statements before the loop: each item's place in the tile (`r` quad of rows, `k`), where it is staged (`t`), and its
+ * positions in memory.
+ */
 export const prepareLines = (s: Stage): string[] => placesOf(s).flatMap(({ lines }) => lines);
 
-function placesOf({ side, depth, threads, item, items, width, edge }: Stage) {
+function placesOf({ side, threads, item, items, width, edge }: Stage) {
   const { name, along } = side;
   const corner = name === "A" ? "row0" : "column0";
   return range(Math.ceil(items / threads)).map((i) => {
     const at = items < threads ? `(local % ${items}u)` : i === 0 ? "local" : `(local + ${i * threads}u)`;
-    const [r, q] = [`r${name}${i}`, `q${name}${i}`];
-    // eight quads of rows side by side keep the tile's banks apart; along k, neighbours then share what a cache line brings
-    const lines = item === "block" ? depth / 4 : depth;
+    const [r, k] = [`r${name}${i}`, `k${name}${i}`];
     const place =
       along === "outer"
-        ? [`let ${r} = ${at} % ${width}u;`, `let ${q} = ${at} / ${width}u;`]
-        : [
-            `let ${r} = ${at} % 8u + ${at} / ${8 * lines}u * 8u;`,
-            `let ${q} = ${at} / 8u % ${lines}u${item === "block" ? " * 4u" : ""};`,
-          ];
-    const position = quadPositions(side, `${name}${i}`, `${corner} + ${r} * 4u`, q, edge);
-    return { lines: [...place, ...position.lines], position: position.position };
+        ? [`let ${r} = ${at} % ${width}u;`, `let ${k} = ${at} / ${width}u;`]
+        : item === "block"
+          ? [`let ${r} = ${at} / ${depthFours}u;`, `let ${k} = ${at} % ${depthFours}u * 4u;`]
+          : [
+              `let ${r} = ${at} / ${depthFours}u % 2u + ${at} / ${2 * depth}u * 2u;`,
+              `let ${k} = ${at} % ${depthFours}u * 4u + ${at} / ${2 * depthFours}u % 4u;`,
+            ];
+    const staged = `let t${name}${i} = ${k} * ${width}u + ${rotated(r, `${k} / 4u`)};`;
+    const position = quadPositions(side, `${name}${i}`, `${corner} + ${r} * 4u`, k, edge === "clamped");
+    return { lines: [...place, staged, ...position.lines], position: position.position };
   });
 }
 
@@ -98,7 +113,7 @@ export function fetchLines(s: Stage, vec4: ReadonlySet<number>, register: string
                   .join(", ")})`,
           ];
     return [
-      ...(end ? [`let in${name}${i} = k0 + q${name}${i} < ${end};`] : []),
+      ...(end ? [`let in${name}${i} = k0 + k${name}${i} < ${end};`] : []),
       ...values.map((value, j) => `${register}${values.length * i + j} = ${value};`),
     ];
   });
@@ -110,7 +125,8 @@ export function storeLines(s: Stage, register: string): string[] {
   const { side, item, width } = s;
   const { name } = side;
   const lines = range(count(s)).flatMap((i) => {
-    const at = (t: number): string => `tile${name}[(q${name}${i} + ${t}u) * ${width}u + r${name}${i}]`;
+    // the four lines of a block are rotated alike
+    const at = (line: number): string => `tile${name}[t${name}${i} + ${line * width}u]`;
     if (item !== "block") return [`${at(0)} = ${register}${i};`];
     const column = (t: number): string =>
       range(4)

@@ -4,7 +4,7 @@ import type { MatmulKernel } from "../../../compiler/kernel.ts";
 import { sizeOf } from "../../../shape.ts";
 import { unravel } from "../body.ts";
 import { accessOf, bindingCode, grid, moduleCode, type Program, workgroupNumber } from "../program.ts";
-import { finishCode } from "./finish.ts";
+import { beyond, finishCode } from "./finish.ts";
 import { type BlockStep, type Dialect, dialectOf, type MatrixMemory, type MatrixUnit } from "./matrixUnit.ts";
 import { baseLine, loadFunction, type Side, sidesOf } from "./operand.ts";
 import { addPass, partialCode } from "./split.ts";
@@ -67,10 +67,10 @@ export function emitTensorMatmul(kernel: MatmulKernel, unit: MatrixUnit, plan: T
   const b = stage(sides.b, columns, across);
   const tiles = a.tiles * b.tiles;
   const { workgroups, width } = grid(label, tiles * batches * slices);
-  const whole = m % rows === 0 && n % columns === 0;
+  const outside = m % rows === 0 && n % columns === 0 ? "" : beyond(kernel);
   const packs = packing(kernel, [a, b], steps, bindings.length);
   const adds = slices > 1 ? addPass(kernel, sides.vec4, slices, bindings.length + (packs ? 1 : 0)) : undefined;
-  const finish = adds ? partialCode(kernel, adds.vec4, whole) : finishCode(kernel, sides.vec4, whole);
+  const finish = adds ? partialCode(kernel, adds.vec4, outside) : finishCode(kernel, sides.vec4, outside);
   const blocks = { down: rows / down / unit.m, across: columns / across / unit.n };
 
   const lines: string[] = [];
@@ -108,7 +108,7 @@ export function emitTensorMatmul(kernel: MatmulKernel, unit: MatrixUnit, plan: T
   for (const line of products) body.line(`  ${line}`);
   body.line("}");
   body.line(`let entry = ${slices > 1 ? `slice * ${batches}u + z` : "z"};`);
-  const bounce = bounceMemory(tile);
+  const bounce = bounceMemory(unit, tile);
   for (const line of finishLines(dialect, unit, tile, bounce, blocks, threads, kernel.symmetric)) body.line(line);
 
   const declarations = [
@@ -150,14 +150,14 @@ const blockSteps = ({ m, n, k }: MatrixUnit, a: Staged, b: Staged, { down, acros
 
 /** Most columns of a product that a subgroup stores at a time on the way to the kernel's stores: 128 bytes. */
 const bounceColumns = 32;
+/** Most workgroup memory for that. */
+const bounceBytes = 16384;
 
 /** Where products leave the unit: some columns of one row of matrices for each subgroup. */
-const bounceMemory = ({ columns, across }: TensorTile): MatrixMemory => ({
-  name: "bounce",
-  index: "subgroup",
-  pitch: Math.min(columns / across, bounceColumns) / 4,
-  line: "row",
-});
+function bounceMemory({ m }: MatrixUnit, { columns, down, across }: TensorTile): MatrixMemory {
+  const fit = bounceBytes / (4 * m * down * across);
+  return { name: "bounce", index: "subgroup", pitch: Math.min(columns / across, bounceColumns, fit) / 4, line: "row" };
+}
 
 /**
  * The blocks of all subgroups, a few matrices of each at a time through workgroup memory: so the stores, whatever they do,

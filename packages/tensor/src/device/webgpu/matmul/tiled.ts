@@ -6,15 +6,22 @@ import { unravel } from "../body.ts";
 import { accessOf, bindingCode, moduleCode, type Program } from "../program.ts";
 import { finishCode } from "./finish.ts";
 import { baseLine, sidesOf } from "./operand.ts";
-import { addLines, finishLines, type Patch, placeLines, range, strideOf, sumLines, threadsOf, walk } from "./patch.ts";
 import { addPass, partialCode } from "./split.ts";
-import { fetchLines, prepareLines, registers, stageOf, storeLines } from "./stage.ts";
-
-/** A patch in steps of `depth` along k. */
-export interface Tile extends Patch {
-  /** 8, 16 or 32. */
-  readonly depth: number;
-}
+import { depth, depthFours, fetchLines, prepareLines, registers, rotated, stageOf, storeLines } from "./stage.ts";
+import {
+  addLines,
+  edgesOf,
+  finishLines,
+  outsideText,
+  placeLines,
+  range,
+  strideOf,
+  sumLines,
+  type Tile,
+  threadsOf,
+  walk,
+  walkDeclarations,
+} from "./tile.ts";
 
 /**
  * A tiled product. With `slices` over one, k is cut into about that many parts, whose partial products go to scratch memory;
@@ -22,21 +29,21 @@ export interface Tile extends Patch {
  */
 export function emitTiledMatmul(kernel: MatmulKernel, tile: Tile, slices = 1): Omit<Program, "variant"> {
   const { label, batch, k, bindings } = kernel;
-  const { rows, columns, depth } = tile;
   const threads = threadsOf(tile);
   const sides = sidesOf(kernel);
-  const a = stageOf(sides.a, rows, depth, threads);
-  const b = stageOf(sides.b, columns, depth, threads);
-  const whole = !a.edge && !b.edge;
   const rounds = Math.ceil(Math.ceil(k / slices) / depth);
   const parts = Math.ceil(k / (rounds * depth));
+  const edges = edgesOf(kernel, tile, parts > 1);
+  const outside = outsideText(kernel, edges);
+  const a = stageOf(sides.a, tile.rows, edges.rows, threads);
+  const b = stageOf(sides.b, tile.columns, edges.columns, threads);
   const batches = sizeOf(batch);
 
   const add = parts > 1 ? addPass(kernel, sides.vec4, parts, bindings.length) : undefined;
-  const finish = add ? partialCode(kernel, add.vec4, whole) : finishCode(kernel, sides.vec4, whole);
+  const finish = add ? partialCode(kernel, add.vec4, outside) : finishCode(kernel, sides.vec4, outside);
   const { vec4 } = finish;
 
-  const { workgroups, lines } = walk(kernel, tile, parts);
+  const { workgroups, lines } = walk(kernel, tile, edges, parts);
   const body = { line: (text: string) => void lines.push(text) };
   const coordinates = unravel(batch, add ? `entry % ${batches}u` : "entry", "z", body);
   lines.push(baseLine(sides.a, coordinates), baseLine(sides.b, coordinates), ...placeLines(tile));
@@ -60,7 +67,7 @@ export function emitTiledMatmul(kernel: MatmulKernel, tile: Tile, slices = 1): O
   }
   body.line("  }");
   body.line("  if (round > 0u) {");
-  body.line(`    for (var q = 0u; q < ${depth / 4}u; q++) {`);
+  body.line(`    for (var q = 0u; q < ${depthFours}u; q++) {`);
   for (const line of multiplyLines(tile)) body.line(`      ${line}`);
   body.line("    }");
   body.line("  }");
@@ -80,7 +87,7 @@ ${lines.map((line) => `  ${line}\n`).join("")}}
   return {
     label,
     code: moduleCode(
-      bindingCode(bindings, vec4) + (add?.declaration ?? "") + shared,
+      bindingCode(bindings, vec4) + (add?.declaration ?? "") + walkDeclarations(edges) + shared,
       finish.code + main + (add?.code ?? ""),
     ),
     passes: [{ entry: "main", workgroups }, ...(add ? [add.pass] : [])],
@@ -92,17 +99,22 @@ ${lines.map((line) => `  ${line}\n`).join("")}}
 /** c += A[rows, 4q..4q+3] B[4q..4q+3, columns]: four rows, or columns, of a block are neighbours in the tile. */
 function multiplyLines(tile: Tile): string[] {
   const stride = strideOf(tile);
-  const load = (name: string, size: number, perThread: number, place: string, apart: number, t: number): string[] =>
+  // a block's quads are a multiple of eight apart, so that one place, rotated, serves all of them
+  const load = (name: string, size: number, perThread: number, apart: number, t: number): string[] =>
     range(perThread / 4).map(
-      (i) => `let ${name}${t}_${i} = tile${name}[(q * 4u + ${t}u) * ${size / 4}u + ${place} + ${i * apart}u];`,
+      (i) => `let ${name}${t}_${i} = tile${name}[(q * 4u + ${t}u) * ${size / 4}u + at${name} + ${i * apart}u];`,
     );
-  return range(4).flatMap((t) => [
-    ...load("A", tile.rows, tile.threadRows, "ty", stride.rows, t),
-    ...load("B", tile.columns, tile.threadColumns, "tx", stride.columns, t),
-    ...addLines(
-      tile,
-      (i) => `A${t}_${i >> 2}.${"xyzw"[i % 4]}`,
-      (j) => `B${t}_${j}`,
-    ),
-  ]);
+  return [
+    `let atA = ${rotated("ty", "q")};`,
+    `let atB = ${rotated("tx", "q")};`,
+    ...range(4).flatMap((t) => [
+      ...load("A", tile.rows, tile.threadRows, stride.rows, t),
+      ...load("B", tile.columns, tile.threadColumns, stride.columns, t),
+      ...addLines(
+        tile,
+        (i) => `A${t}_${i >> 2}.${"xyzw"[i % 4]}`,
+        (j) => `B${t}_${j}`,
+      ),
+    ]),
+  ];
 }
