@@ -81,18 +81,19 @@ export async function timeCalls(device: Device, call: () => void, calls: number)
   return times;
 }
 
-/** Calls that V8 compiles a replay's JavaScript for, and seconds that they may take. */
+/** Calls after which V8 has compiled a replay's JavaScript. */
 const warmCalls = 1000;
-const warmSeconds = 0.5;
 
 /**
  * What one call costs besides the device's time, in the steady state: dispatches, submits, buffers created, and JavaScript, submitting
  * included, whose share is also given by itself. Times are medians of 30 calls; of 5 where a CPU does the device's work.
+ *
+ * @param warm - seconds that calls before may take, at most 1000 of them
  */
-export async function replayCosts(device: Device, call: () => void) {
+export async function replayCosts(device: Device, call: () => void, warm: number) {
   const slow = device.kind === "cpu" || device.software;
   await device.settle();
-  const end = performance.now() + 1000 * warmSeconds;
+  const end = performance.now() + 1000 * warm;
   for (let done = 0; !slow && done < warmCalls && performance.now() < end; done += ahead)
     await timeCalls(device, call, ahead);
   const before = device.stats();

@@ -67,8 +67,8 @@ async function increment({ device, budget }: Context, config: (typeof models)[nu
   }
   const [without_ms, with_ms] = times.map((t) => summarise(t).median_ms) as [number, number];
   const costs = [
-    await replayCosts(device, () => plain.step(gradients)),
-    await replayCosts(device, () => clipped.step(gradients)),
+    await replayCosts(device, () => plain.step(gradients), budget),
+    await replayCosts(device, () => clipped.step(gradients), budget),
   ] as const;
   const extra = times[1].map((t, i) => t - times[0][i]!);
   for (const t of treeLeaves<Tensor>([plain.params, clipped.params, gradients])) t.dispose();

@@ -94,7 +94,7 @@ async function runUpdate({ device, precision, peaks, budget }: Context, u: Updat
 
   const last = gradients.at(-1)!;
   const timing = await measure(device, () => stepping.step(last), budget);
-  const costs = await replayCosts(device, () => stepping.step(last));
+  const costs = await replayCosts(device, () => stepping.step(last), budget);
   for (const t of treeLeaves<Tensor>([stepping.params, gradients])) t.dispose();
   return {
     kernel: kernels.slice(0, 6).join(" + "),
