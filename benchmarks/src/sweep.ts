@@ -1,47 +1,21 @@
 // sweep.ts: `npm run bench -- sweep`: ways to run a product: f32 tiles, or, with `--precision f16`, plans on tensor cores, each of
 // those with robust buffer access and without. What
 // `chooseTensorPlan` chooses from was chosen by this.
-import type { TensorPlan, TensorTile } from "@mc/tensor";
+import { type TensorPlan, tensorKinds } from "@mc/tensor";
 import { products } from "./kernels/products.ts";
 import { caseName } from "./lib/case.ts";
 import { type Context, withFreshDevice } from "./lib/context.ts";
 import { runCases } from "./lib/runCases.ts";
 import { sweepF32 } from "./sweepF32.ts";
 
-const tile = (rows: number, columns: number, depth: number, down: number, across: number, band = 8): TensorTile => ({
-  rows,
-  columns,
-  depth,
-  down,
-  across,
-  band,
-});
-const direct = (tile: TensorTile, slices = 1): TensorPlan => ({ tile, slices, packed: [] });
-const packed = (tile: TensorTile, slices = 1): TensorPlan => ({ tile, slices, packed: ["A", "B"] });
-
-const large = tile(128, 128, 32, 2, 2);
-const medium = tile(128, 64, 32, 2, 2);
-const small = tile(64, 64, 32, 2, 2);
-const eightSubgroups = tile(128, 128, 32, 2, 4);
-const tall = tile(256, 128, 32, 4, 2);
-
-/** What is tried. `verify` proves the same plans. */
+/** What is tried: the kinds that `chooseTensorPlan` chooses from, packed or not, and slices of k. `verify` proves the same plans. */
 export const tensorPlans: readonly TensorPlan[] = [
-  direct(large),
-  packed(large),
-  packed(large, 4),
-  packed(tile(128, 128, 32, 2, 2, 16)),
-  direct(tile(128, 128, 16, 2, 2)),
-  packed(tile(128, 128, 64, 2, 2)),
-  direct(eightSubgroups),
-  packed(eightSubgroups),
-  direct(tall),
-  packed(tall),
-  packed(tile(128, 256, 32, 2, 4)),
-  direct(medium),
-  packed(medium),
-  direct(small),
-  direct(small, 4),
+  ...tensorKinds.flatMap(({ tile }): TensorPlan[] => [
+    { tile, slices: 1, packed: ["A", "B"] },
+    { tile, slices: 1, packed: [] },
+  ]),
+  { tile: tensorKinds[0]!.tile, slices: 4, packed: ["A", "B"] },
+  { tile: tensorKinds[3]!.tile, slices: 4, packed: ["B"] },
 ];
 
 /** Squares, and products of GPT-2 that are wide, long along k, and odd. */

@@ -92,9 +92,10 @@ export function orthogonalise(
   const n = Math.min(...groups[0]!.shape.slice(-2));
   const { device } = groups[0]!;
   const diagonal = equal(iota([n, n], 0, { device }), iota([n, n], 1, { device }));
-  // of X and its transpose, or of symmetric matrices that commute
-  const symmetric = (a: Tensor, b: Tensor): Tensor => product(a, b, { symmetric: true });
-  const gram = (x: Tensor): Tensor => (isTall(x) ? symmetric(mT(x), x) : symmetric(x, mT(x)));
+  const gram = (x: Tensor): Tensor => product(...(isTall(x) ? ([mT(x), x] as const) : ([x, mT(x)] as const)), half);
+  // of symmetric matrices that commute. Transposing the left one changes no number: both then lie in memory as tiles want
+  // them, and a matrix that is squared is read, or rounded, once
+  const symmetric = (a: Tensor, b: Tensor): Tensor => product(mT(a), b, half);
 
   let X = groups.map((x) => normalise(x, normFactor));
   for (const run of runsOfSteps(forLarger(steps), form)) {
@@ -106,10 +107,13 @@ export function orthogonalise(
       if (i < run.length - 1) R = symmetric(P, symmetric(R, P));
     }
     const ofGroups = splitLike(Q as Tensor, X);
-    X = X.map((x, g) => (isTall(x) ? product(x, ofGroups[g]!) : product(ofGroups[g]!, x)));
+    X = X.map((x, g) => (isTall(x) ? product(x, ofGroups[g]!) : product(mT(ofGroups[g]!), x)));
   }
   return X;
 }
+
+/** Half of a product is computed. */
+const half = { symmetric: true } as const;
 
 const isTall = (x: Tensor): boolean => x.shape.at(-2)! > x.shape.at(-1)!;
 

@@ -7,6 +7,7 @@ export type { Device, DeviceMemory, DeviceStats, MatmulPrecision, Traits } from 
 export { matmulVariants } from "./device/webgpu/emitMatmul.ts";
 export type { WebGpuFusedKernel, WgslOperand } from "./device/webgpu/fused.ts";
 export type { TensorPlan, TensorTile } from "./device/webgpu/matmul/tensorCore.ts";
+export { type TensorKind, tensorKinds } from "./device/webgpu/matmul/tensorTiles.ts";
 export type { TileName } from "./device/webgpu/matmul/tiles.ts";
 export type { ElementWiseVariant, MatmulVariant, ReduceVariant, Variants } from "./device/webgpu/program.ts";
 export type { DType, Precision, TypedArray } from "./dtype.ts";

@@ -31,7 +31,9 @@ export function chooseMatmul(kernel: MatmulKernel, { software, variants, matrixU
   const { m, n, k } = kernel;
   if (k === 0) return { variant: "naive", slices: 1 };
   const tensor =
-    matrixUnit && kernel.precision === "default" ? (variants.tensor ?? chooseTensorPlan(kernel)) : undefined;
+    matrixUnit && kernel.precision === "default"
+      ? (variants.tensor ?? chooseTensorPlan(kernel, matrixUnit))
+      : undefined;
   if (tensor) return { variant: "tensor", slices: tensor.slices, tensor };
   if (variants.matmul) return { variant: variants.matmul, slices: variants.slices ?? 1 };
   if (software) return { variant: m * n >= 16 ? "block" : "naive", slices: 1 };

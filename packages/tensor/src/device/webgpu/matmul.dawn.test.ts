@@ -111,7 +111,7 @@ test("the variant depends on the class of device and the shape", () => {
   expect(chosen({ m: 4096, n: 4096, k: 4096 })).toEqual(tile("128x128x16/8x16"));
   expect(chosen({ m: 2048, n: 2048, k: 2048, symmetric: true })).toEqual(tile("64x64x16/8x8"));
   expect(chosen({ m: 1024, n: 1024, k: 1024 })).toEqual(tile("64x64x16/8x8"));
-  expect(chosen({ m: 768, n: 768, k: 8192 })).toEqual(tile("64x64x16/8x8", 8));
+  expect(chosen({ m: 768, n: 768, k: 8192 })).toEqual(tile("128x128x16/8x16", 11));
   expect(chosen({ m: 128, n: 128, k: 2048 })).toEqual(tile("32x32x16/4x4", 16));
   expect(chosen({ m: 128, n: 128, k: 64 })).toEqual(tile("32x32x16/4x4"));
   expect(chosen({ m: 1, n: 4096, k: 4096 })).toEqual(tile("vector"));

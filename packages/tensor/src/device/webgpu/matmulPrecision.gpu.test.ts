@@ -38,14 +38,17 @@ test("the preferred precision that the adapter offers is chosen, with its matrix
   const nvidia = facts(32, 32, config("f16", 16, 16, 16), config("f32", 16, 8, 16), config("f32", 16, 16, 16));
   expect(choosePrecision(["f16"], nvidia, {})).toEqual({
     precision: "f16",
-    unit: { dialect: "subgroup", m: 16, n: 16, k: 16, subgroupSize: 32 },
+    unit: { dialect: "subgroup", m: 16, n: 16, k: 16, subgroupSize: 32, workgroupBytes: 32768, subgroups: 4 },
   });
   expect(choosePrecision(["f32", "f16"], nvidia, {}).unit).toBeUndefined();
   expect(() => choosePrecision(["f16"], facts(8, 32, config("f32", 8, 8, 8)), {})).toThrow(
     "no fixed size (from 8 to 32)",
   );
   expect(() => choosePrecision(["f16"], facts(32, 32, config("f16", 8, 8, 8)), {})).toThrow("offers f16 to f16 8x8x8");
-  expect(() => choosePrecision(["f16"], facts(64, 64), {})).toThrow("32768 bytes and 128 invocations, 28672 and 256");
+  expect(() => choosePrecision(["f16"], facts(64, 64), {})).toThrow("none of it f16 to f32");
+  expect(() => choosePrecision(["f16"], facts(64, 64, config("f32", 16, 16, 16)), {})).toThrow(
+    "32768 bytes and 128 invocations, too few",
+  );
   expect(choosePrecision(["f16", "f32"], facts(32, 32), {})).toEqual({ precision: "f32", unit: undefined });
 });
 

@@ -2,6 +2,7 @@
 import { DeviceError } from "../../errors.ts";
 import type { MatmulPrecision } from "../device.ts";
 import { emulatedUnit, type MatrixUnit } from "./matmul/matrixUnit.ts";
+import { kindsFor } from "./matmul/tensorTiles.ts";
 import type { Variants } from "./program.ts";
 
 /** Features that subgroup matrices of f16 need. */
@@ -18,10 +19,6 @@ interface MatrixConfig {
   readonly N: number;
   readonly K: number;
 }
-
-/** Workgroup memory and subgroups that the tiles of `tensorTiles` take: equal plans everywhere, so all or none. */
-const workgroupBytes = 28672;
-const workgroupSubgroups = 4;
 
 /** What is known of a GPU: its features and limits, and its adapter's info where there is one. */
 export interface GpuFacts {
@@ -70,17 +67,18 @@ function findUnit({ features, limits, info }: GpuFacts): MatrixUnit | string {
   const { subgroupMinSize, subgroupMaxSize } = info ?? {};
   if (!subgroupMaxSize || subgroupMinSize !== subgroupMaxSize)
     return `its subgroups have no fixed size (from ${subgroupMinSize ?? "?"} to ${subgroupMaxSize ?? "?"})`;
-  const { maxComputeWorkgroupStorageSize: bytes, maxComputeInvocationsPerWorkgroup: invocations } = limits;
-  if (bytes < workgroupBytes || invocations < workgroupSubgroups * subgroupMaxSize)
-    return `a workgroup has ${bytes} bytes and ${invocations} invocations, ${workgroupBytes} and ${workgroupSubgroups * subgroupMaxSize} are needed`;
+  const { maxComputeWorkgroupStorageSize: workgroupBytes, maxComputeInvocationsPerWorkgroup: invocations } = limits;
+  const subgroups = Math.floor(invocations / subgroupMaxSize);
   const configs = [...(info?.subgroupMatrixConfigs ?? [])];
   const units = configs.flatMap(({ componentType, resultComponentType, M: m, N: n, K: k }) =>
     componentType === "f16" && resultComponentType === "f32" && [m, n, k].every((size) => size === 8 || size === 16)
-      ? [{ dialect: "subgroup", m, n, k, subgroupSize: subgroupMaxSize } as const]
+      ? [{ dialect: "subgroup", m, n, k, subgroupSize: subgroupMaxSize, workgroupBytes, subgroups } as const]
       : [],
   );
   const work = ({ m, n, k }: MatrixUnit): number => m * n * k;
   const [best] = units.sort((a, b) => work(b) - work(a));
+  if (best && kindsFor(best).length === 0)
+    return `a workgroup has ${workgroupBytes} bytes and ${invocations} invocations, too few for any tile`;
   return (
     best ??
     `its matrix unit offers ${configs.map((c) => `${c.componentType} to ${c.resultComponentType} ${c.M}x${c.N}x${c.K}`).join(", ") || "nothing"}, none of it f16 to f32 in sizes of 8 and 16`

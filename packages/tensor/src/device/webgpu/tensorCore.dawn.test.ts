@@ -9,7 +9,17 @@ import { type MatmulShape, matmulKernel, productOracle, randomFloats } from "./f
 import { runKernel } from "./fixtures/run.ts";
 import { emulatedUnit, type MatrixUnit } from "./matmul/matrixUnit.ts";
 import { emitTensorMatmul, type TensorPlan } from "./matmul/tensorCore.ts";
-import { chooseTensorPlan, tensorTiles } from "./matmul/tensorTiles.ts";
+import { chooseTensorPlan, kindsFor, tensorKinds } from "./matmul/tensorTiles.ts";
+
+const h200: MatrixUnit = {
+  dialect: "subgroup",
+  m: 16,
+  n: 16,
+  k: 16,
+  subgroupSize: 32,
+  workgroupBytes: 49152,
+  subgroups: 32,
+};
 
 const modes = [
   { transposeA: false, transposeB: false },
@@ -136,7 +146,7 @@ test("real units: WGSL and pipelines as Dawn compiles them", async () => {
   const adapter = (await gpu.requestAdapter())!;
   const requiredFeatures = ["shader-f16", "subgroups", "chromium-experimental-subgroup-matrix"] as GPUFeatureName[];
   const device = await adapter.requestDevice({ requiredFeatures });
-  const unit: MatrixUnit = { dialect: "subgroup", m: 16, n: 16, k: 16, subgroupSize: 32 };
+  const unit = h200;
   const small = { rows: 64, columns: 64, depth: 16, down: 2, across: 2, band: 8 };
   const compile = async (unit: MatrixUnit, plan: TensorPlan, shape: MatmulShape, pipelines: boolean): Promise<void> => {
     const { code, passes } = emitTensorMatmul(matmulKernel(shape), unit, plan);
@@ -155,7 +165,7 @@ test("real units: WGSL and pipelines as Dawn compiles them", async () => {
     await compile(unit, { tile: small, slices: 1, packed: ["A", "B"] }, { ...ragged, ...mode }, true);
   }
   // the null device has less workgroup memory than the tiles of large products take: their text is checked
-  for (const tile of Object.values(tensorTiles))
+  for (const { tile } of tensorKinds)
     for (const packed of [[], ["A"], ["A", "B"]] as const)
       await compile(unit, { tile, slices: 1, packed }, { m: 512, n: 512, k: 512 }, false);
   await compile({ ...unit, n: 8 }, { tile: small, slices: 1, packed: [] }, ragged, true);
@@ -164,13 +174,20 @@ test("real units: WGSL and pipelines as Dawn compiles them", async () => {
   expect(gpu).toBeDefined(); // Dawn ends the process if its instance is collected while a device lives
 });
 
-test("the plan depends on the shape alone", () => {
-  const chosen = (shape: MatmulShape) => chooseTensorPlan(matmulKernel(shape));
-  const { large, medium, small } = tensorTiles;
-  expect(chosen({ m: 4096, n: 4096, k: 4096 })).toEqual({ tile: large, slices: 1, packed: ["A", "B"] });
-  expect(chosen({ m: 1024, n: 1024, k: 1024 })).toEqual({ tile: medium, slices: 1, packed: [] });
-  expect(chosen({ m: 512, n: 512, k: 512 })).toEqual({ tile: small, slices: 2, packed: [] });
-  expect(chosen({ m: 64, n: 64, k: 65536 })).toEqual({ tile: small, slices: 32, packed: [] });
+test("the plan depends on the shape, and on the memory of a workgroup", () => {
+  const chosen = (shape: MatmulShape, unit: MatrixUnit = h200) => chooseTensorPlan(matmulKernel(shape), unit);
+  const [large, square, , small] = tensorKinds.map(({ tile }) => tile);
+  const packed = ["A", "B"];
+  expect(chosen({ m: 4096, n: 4096, k: 4096 })).toEqual({ tile: large, slices: 1, packed });
+  expect(chosen({ m: 2048, n: 2048, k: 2048 })).toEqual({ tile: large, slices: 1, packed });
+  expect(chosen({ m: 1024, n: 1024, k: 1024 })).toEqual({ tile: small, slices: 1, packed: [] });
+  expect(chosen({ m: 3072, n: 768, k: 8192 })).toEqual({ tile: large, slices: 5, packed });
+  expect(chosen({ m: 64, n: 64, k: 65536 })).toEqual({ tile: small, slices: 128, packed: [] });
   expect(chosen({ m: 8, n: 4096, k: 4096 })).toBeUndefined();
   expect(chosen({ m: 1, n: 4096, k: 4096 })).toBeUndefined();
+  // operands too large to keep a copy of
+  expect(chosen({ m: 8192, n: 8192, k: 65536 })?.packed).toEqual([]);
+  const apple = { ...h200, workgroupBytes: 32768 };
+  expect(chosen({ m: 4096, n: 4096, k: 4096 }, apple)).toEqual({ tile: square, slices: 1, packed });
+  expect(kindsFor({ ...h200, workgroupBytes: 16384 })).toEqual([]);
 });

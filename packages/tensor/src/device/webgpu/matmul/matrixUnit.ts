@@ -11,10 +11,21 @@ export interface MatrixUnit {
   readonly k: number;
   /** Invocations that hold a matrix together. */
   readonly subgroupSize: number;
+  /** What a workgroup may have: bytes of memory, and subgroups. */
+  readonly workgroupBytes: number;
+  readonly subgroups: number;
 }
 
 /** The unit that runs anywhere, for tests: small, because software drivers take seconds to compile large kernels. */
-export const emulatedUnit: MatrixUnit = { dialect: "emulated", m: 8, n: 8, k: 8, subgroupSize: 1 };
+export const emulatedUnit: MatrixUnit = {
+  dialect: "emulated",
+  m: 8,
+  n: 8,
+  k: 8,
+  subgroupSize: 1,
+  workgroupBytes: 32768,
+  subgroups: 256,
+};
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 

@@ -16,6 +16,7 @@ import {
   type Staged,
   stagedSide,
   stageLines,
+  tileBytes,
   tileDeclaration,
 } from "./tensorStage.ts";
 
@@ -49,6 +50,11 @@ export function planText({ tile, slices, packed }: TensorPlan): string {
 }
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+
+/** Workgroup memory that a tile takes at most: both sides, and what products leave the unit through. */
+export const workgroupBytesOf = (unit: MatrixUnit, tile: TensorTile): number =>
+  tileBytes(tile.rows + tile.columns, tile.depth) +
+  16 * unit.m * bounceMemory(unit, tile).pitch * tile.down * tile.across;
 
 /** A product on a matrix unit. */
 export function emitTensorMatmul(kernel: MatmulKernel, unit: MatrixUnit, plan: TensorPlan): Omit<Program, "variant"> {

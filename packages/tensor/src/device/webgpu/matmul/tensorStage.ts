@@ -76,6 +76,9 @@ export function stagedSide(
 export const tileDeclaration = ({ side, memory, panels, perPanel, depth }: Staged): string =>
   `var<workgroup> ${memory.name}: array<array<vec4<u32>, ${memory.pitch * (side.along === "k" ? perPanel : depth)}>, ${panels}>;\n`;
 
+/** Bytes of a tile of `size` rows (or columns), at most: those that lie along k have the more padding. */
+export const tileBytes = (size: number, depth: number): number => size * (depth / halves + 1) * 16;
+
 /** Where matrix `i` along the side and `q` along k begins in a panel; `outer` and `k` are the sides of a matrix. */
 export const matrixOffset = ({ side, memory }: Staged, outer: number, k: number, i: number, q: number): number =>
   side.along === "k" ? i * outer * memory.pitch + (q * k) / halves : q * k * memory.pitch + (i * outer) / halves;

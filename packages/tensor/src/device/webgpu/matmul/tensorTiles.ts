@@ -1,45 +1,56 @@
 // device/webgpu/matmul/tensorTiles.ts: which products run on a matrix unit, and how.
 import type { MatmulKernel } from "../../../compiler/kernel.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { TensorPlan, TensorTile } from "./tensorCore.ts";
+import { bestSlices, packTime, type Speed } from "./expected.ts";
+import type { MatrixUnit } from "./matrixUnit.ts";
+import { type TensorPlan, type TensorTile, workgroupBytesOf } from "./tensorCore.ts";
 
-/** Tiles to choose from, by name. Blocks of 64 x 64 are the most that 128 registers of sums hold for 32 invocations. */
-export const tensorTiles = {
-  large: { rows: 128, columns: 128, depth: 32, down: 2, across: 2, band: 8 },
-  medium: { rows: 128, columns: 64, depth: 32, down: 2, across: 2, band: 8 },
-  small: { rows: 64, columns: 64, depth: 32, down: 2, across: 2, band: 8 },
-} as const satisfies Record<string, TensorTile>;
+/** A tile for products on a matrix unit, and how fast it is. */
+export interface TensorKind extends Speed {
+  readonly tile: TensorTile;
+  /** Whether a pass before rounds both sides; else they are rounded on the way in. */
+  readonly packed: boolean;
+}
 
-/** Workgroups that keep a large GPU busy: an H200 has 132 multiprocessors. A constant: plans must not depend on the adapter. */
-const busy = 128;
+/** Kinds to choose from, measured on an H200. Blocks of 64 x 64 are the most that 128 registers of sums hold for 32 invocations. */
+export const tensorKinds: readonly TensorKind[] = [
+  { tile: { rows: 128, columns: 256, depth: 32, down: 2, across: 4, band: 16 }, packed: true, rate: 240, enough: 1 },
+  // equal sides: of X X^T they are packed once
+  { tile: { rows: 128, columns: 128, depth: 16, down: 2, across: 2, band: 8 }, packed: true, rate: 165, enough: 2 },
+  { tile: { rows: 128, columns: 128, depth: 32, down: 2, across: 4, band: 8 }, packed: false, rate: 115, enough: 1 },
+  { tile: { rows: 64, columns: 64, depth: 32, down: 2, across: 2, band: 8 }, packed: false, rate: 95, enough: 2 },
+];
 
 /** Below this size a side or k would mostly be padding: such products stay in f32. */
 const leastSize = 16;
 
-/** Products of fewer multiplications take as long as a pass that packs their operands. */
-const packWork = 2 ** 31;
-
-/**
- * A packed element costs 6 bytes more of memory traffic, once, and saves 2 bytes (and all care for edges) in each tile that
- * reads it: worth it from about this many tiles on.
- */
-const packReaders = 8;
-
 /** Most bytes of packed operands: scratch memory stays with the device. */
-const packBytes = 2 ** 28;
+const packBytes = 2 ** 30;
 
-/** How a product runs on a matrix unit, by shape alone; undefined for shapes that gain nothing there: those stay in f32. */
-export function chooseTensorPlan({ batch, m, n, k }: MatmulKernel): TensorPlan | undefined {
+/** The kinds that a workgroup on this unit has memory and subgroups for. */
+export const kindsFor = (unit: MatrixUnit): readonly TensorKind[] =>
+  tensorKinds.filter(
+    ({ tile }) => workgroupBytesOf(unit, tile) <= unit.workgroupBytes && tile.down * tile.across <= unit.subgroups,
+  );
+
+/** How a product runs on a matrix unit, by its shape; undefined for shapes that gain nothing there: those stay in f32. */
+export function chooseTensorPlan(kernel: MatmulKernel, unit: MatrixUnit): TensorPlan | undefined {
+  const { batch, m, n, k, a, b } = kernel;
   if (Math.min(m, n, k) < leastSize) return undefined;
-  const entries = sizeOf(batch);
-  const count = ({ rows, columns }: TensorTile): number => Math.ceil(m / rows) * Math.ceil(n / columns) * entries;
-  const { large, medium, small } = tensorTiles;
-  const tile = [large, medium].find((t) => count(t) >= busy) ?? small;
-  const slices = Math.max(1, Math.min(Math.ceil(busy / count(tile)), Math.floor(k / (8 * tile.depth)), 32));
-  const worth = (outer: number, readers: number): boolean =>
-    m * n * k * entries >= packWork && readers >= packReaders && 2 * outer * k * entries <= packBytes;
-  const packed: ("A" | "B")[] = [];
-  if (worth(m, Math.ceil(n / tile.columns))) packed.push("A");
-  if (worth(n, Math.ceil(m / tile.rows))) packed.push("B");
-  return { tile, slices, packed };
+  // elements of one side: entries of a batch that share it pack it once
+  const elements = (outer: number, strides: readonly number[]): number =>
+    outer * k * sizeOf(batch.filter((_, d) => strides[d] !== 0));
+  const ofA = elements(m, a.batchStrides);
+  const ofB = elements(n, b.batchStrides);
+  let best: { plan: TensorPlan; time: number } | undefined;
+  for (const kind of kindsFor(unit)) {
+    const { tile, packed } = kind;
+    if (packed && 2 * (ofA + ofB) > packBytes) continue;
+    const { slices, time } = bestSlices(kernel, tile, kind);
+    // a symmetric product is that of a matrix with itself, as it is or transposed
+    const once = kernel.symmetric && tile.rows === tile.columns && a.binding === b.binding;
+    const total = time + (packed ? packTime(once ? ofA : ofA + ofB) : 0);
+    if (!best || total < best.time) best = { plan: { tile, slices, packed: packed ? ["A", "B"] : [] }, time: total };
+  }
+  return best?.plan;
 }
