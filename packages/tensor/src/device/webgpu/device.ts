@@ -82,7 +82,12 @@ export class WebGpuDevice implements Device {
     this.description = description;
     this.software = software;
     this.matmulPrecision = matrixUnit ? "f16" : "f32";
-    this.target = { software, variants, ...(matrixUnit && { matrixUnit }) };
+    this.target = {
+      software,
+      workgroupBytes: gpu.limits.maxComputeWorkgroupStorageSize,
+      variants,
+      ...(matrixUnit && { matrixUnit }),
+    };
     this.commands = new Commands(gpu, (error) => this.report(error));
     this.pool = new BufferPool({
       gpu,

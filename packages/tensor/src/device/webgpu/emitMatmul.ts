@@ -26,19 +26,22 @@ export interface MatmulChoice {
   readonly tensor?: TensorPlan;
 }
 
-/** Chooses by class of device and shape alone, because the choice decides the order of additions. */
-export function chooseMatmul(kernel: MatmulKernel, { software, variants, matrixUnit }: Target): MatmulChoice {
+/** Chooses by class of device and shape, because the choice decides the order of additions. */
+export function chooseMatmul(
+  kernel: MatmulKernel,
+  { software, workgroupBytes, variants, matrixUnit }: Target,
+): MatmulChoice {
   const { m, n, k } = kernel;
   if (k === 0) return { variant: "naive", slices: 1 };
   const tensor =
     matrixUnit && kernel.precision === "default"
-      ? (variants.tensor ?? chooseTensorPlan(kernel, matrixUnit))
+      ? (variants.tensor ?? chooseTensorPlan(kernel, matrixUnit, workgroupBytes))
       : undefined;
   if (tensor) return { variant: "tensor", slices: tensor.slices, tensor };
   if (variants.matmul) return { variant: variants.matmul, slices: variants.slices ?? 1 };
   if (software) return { variant: m * n >= 16 ? "block" : "naive", slices: 1 };
   if (Math.min(m, n) < 8) return { variant: "vector", slices: 1 };
-  return chooseTile(kernel);
+  return chooseTile(kernel, workgroupBytes);
 }
 
 /** A matrix product as a program. */

@@ -190,7 +190,9 @@ for (const elementWise of ["scalar", "wide"] as const) {
     const device = await connectWebGpu({ variants: { elementWise } });
     const kernels = Array.from({ length: 60 }, (_, seed) => randomKernel(seed + 1, elementWise === "wide"));
     if (elementWise === "wide") {
-      const wide = kernels.filter(({ kernel }) => chooseWide(kernel, { software: true, variants: { elementWise } }));
+      const wide = kernels.filter(({ kernel }) =>
+        chooseWide(kernel, { software: true, workgroupBytes: 16384, variants: { elementWise } }),
+      );
       expect(wide.length).toBeGreaterThan(20);
     }
     const results = await Promise.all(kernels.map(({ kernel, buffers }) => runKernel(device, kernel, buffers)));
@@ -223,7 +225,8 @@ test("four neighbours share a division by a multiple of four", () => {
     ],
   });
   const isWide = (index: Index): boolean =>
-    chooseWide(kernel(index), { software: false, variants: { elementWise: "wide" } }) !== undefined;
+    chooseWide(kernel(index), { software: false, workgroupBytes: 16384, variants: { elementWise: "wide" } }) !==
+    undefined;
   expect(isWide(divideIndex(x, 64))).toBe(true);
   expect(isWide(divideIndex(x, 6))).toBe(false);
   expect(isWide(divideIndex({ ...x, constant: 2 }, 64))).toBe(false);

@@ -104,8 +104,8 @@ for (const [matmul, slices] of large) {
 }
 
 test("the variant depends on the class of device and the shape", () => {
-  const chosen = (shape: MatmulShape, software = false) =>
-    chooseMatmul(matmulKernel(shape), { software, variants: {} });
+  const chosen = (shape: MatmulShape, software = false, workgroupBytes = 32768) =>
+    chooseMatmul(matmulKernel(shape), { software, workgroupBytes, variants: {} });
   expect(chosen({ m: 256, n: 256, k: 256 }, true)).toEqual({ variant: "block", slices: 1 });
   const tile = (variant: MatmulVariant, slices = 1) => ({ variant, slices });
   expect(chosen({ m: 4096, n: 4096, k: 4096 })).toEqual(tile("128x128x16/8x16"));
@@ -115,4 +115,6 @@ test("the variant depends on the class of device and the shape", () => {
   expect(chosen({ m: 128, n: 128, k: 2048 })).toEqual(tile("32x32x16/4x4", 16));
   expect(chosen({ m: 128, n: 128, k: 64 })).toEqual(tile("32x32x16/4x4"));
   expect(chosen({ m: 1, n: 4096, k: 4096 })).toEqual(tile("vector"));
+  // the largest tile takes a little more than what every device grants
+  expect(chosen({ m: 4096, n: 4096, k: 4096 }, false, 16384)).toEqual(tile("64x64x16/8x8"));
 });

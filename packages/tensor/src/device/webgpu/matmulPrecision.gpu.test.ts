@@ -38,7 +38,7 @@ test("the preferred precision that the adapter offers is chosen, with its matrix
   const nvidia = facts(32, 32, config("f16", 16, 16, 16), config("f32", 16, 8, 16), config("f32", 16, 16, 16));
   expect(choosePrecision(["f16"], nvidia, {})).toEqual({
     precision: "f16",
-    unit: { dialect: "subgroup", m: 16, n: 16, k: 16, subgroupSize: 32, workgroupBytes: 32768, subgroups: 4 },
+    unit: { dialect: "subgroup", m: 16, n: 16, k: 16, subgroupSize: 32, subgroups: 4 },
   });
   expect(choosePrecision(["f32", "f16"], nvidia, {}).unit).toBeUndefined();
   expect(() => choosePrecision(["f16"], facts(8, 32, config("f32", 8, 8, 8)), {})).toThrow(

@@ -72,12 +72,12 @@ function findUnit({ features, limits, info }: GpuFacts): MatrixUnit | string {
   const configs = [...(info?.subgroupMatrixConfigs ?? [])];
   const units = configs.flatMap(({ componentType, resultComponentType, M: m, N: n, K: k }) =>
     componentType === "f16" && resultComponentType === "f32" && [m, n, k].every((size) => size === 8 || size === 16)
-      ? [{ dialect: "subgroup", m, n, k, subgroupSize: subgroupMaxSize, workgroupBytes, subgroups } as const]
+      ? [{ dialect: "subgroup", m, n, k, subgroupSize: subgroupMaxSize, subgroups } as const]
       : [],
   );
   const work = ({ m, n, k }: MatrixUnit): number => m * n * k;
   const [best] = units.sort((a, b) => work(b) - work(a));
-  if (best && kindsFor(best).length === 0)
+  if (best && kindsFor(best, workgroupBytes).length === 0)
     return `a workgroup has ${workgroupBytes} bytes and ${invocations} invocations, too few for any tile`;
   return (
     best ??

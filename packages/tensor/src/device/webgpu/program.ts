@@ -27,12 +27,14 @@ export interface Program {
 }
 
 /**
- * What code generation may depend on: the class of the device and forced variants, never its limits. Equal targets and equal
- * kernels give equal text on every host.
+ * What code generation may depend on: the class of the device and forced variants. Equal targets and equal kernels give equal
+ * text on every host.
  */
 export interface Target {
   /** A CPU that emulates a GPU: no barriers, few long threads. */
   readonly software: boolean;
+  /** Workgroup memory: products of large tiles take what not every device has. */
+  readonly workgroupBytes: number;
   /** Where products run in f16; undefined: they run in f32. */
   readonly matrixUnit?: MatrixUnit;
   readonly variants: Variants;

@@ -31,7 +31,7 @@ describe("launchTimes", () => {
 describe("a program's variant is the kernel that was chosen", () => {
   const named = ({ variant, passes }: Program): [string, number] => [variant, passes.length];
   const product = (software: boolean, variants: Variants, m = 64): [string, number] =>
-    named(emitMatmul(matmulKernel({ m, n: 64, k: 512 }), { software, variants }));
+    named(emitMatmul(matmulKernel({ m, n: 64, k: 512 }), { software, workgroupBytes: 16384, variants }));
   const loop = (size: number, length: number, variants: Variants = {}): [string, number] => {
     const index = affine(0, [0, size, length], ...(length > 1 ? ([[1, length, 1]] as const) : []));
     const value = { kind: "load", id: 1, dtype: "f32", source: 0, index, mask: undefined } as const;
@@ -52,7 +52,7 @@ describe("a program's variant is the kernel that was chosen", () => {
         { dtype: "f32", size, access: "write" },
       ],
     };
-    return named(emitLoop(kernel, { software: false, variants }));
+    return named(emitLoop(kernel, { software: false, workgroupBytes: 16384, variants }));
   };
 
   test("of products; one split along k has two dispatches", () => {

@@ -11,8 +11,7 @@ export interface MatrixUnit {
   readonly k: number;
   /** Invocations that hold a matrix together. */
   readonly subgroupSize: number;
-  /** What a workgroup may have: bytes of memory, and subgroups. */
-  readonly workgroupBytes: number;
+  /** Subgroups that a workgroup may have. */
   readonly subgroups: number;
 }
 
@@ -23,7 +22,6 @@ export const emulatedUnit: MatrixUnit = {
   n: 8,
   k: 8,
   subgroupSize: 1,
-  workgroupBytes: 32768,
   subgroups: 256,
 };
 

@@ -7,8 +7,8 @@
 //
 // Neighbouring threads load along what is contiguous: along k, four threads read 64 bytes of a row, and the eight that
 // store together hold two quads of rows at four values of k. So that these fall into eight different groups of memory banks,
-// line k keeps its quads rotated by 2 (k / 4) within each eight: `rotated`. On an H200 that is 39 TFLOP/s where eight
-// threads that read eight rows make 32 (128x64 tiles, 4096 cubed).
+// such a tile has two vec4s of padding after every four lines. On an H200 that is 39 TFLOP/s where eight threads that read
+// eight rows make 32 (128x64 tiles, 4096 cubed); rotating the quads of a line instead takes as much as it saves.
 import { elementText, quadPositions, type Side } from "./operand.ts";
 import { type Edge, range } from "./tile.ts";
 
@@ -16,9 +16,11 @@ import { type Edge, range } from "./tile.ts";
 export const depth = 16;
 /** Fours of them. */
 export const depthFours = depth / 4;
+/** vec4s after four lines of a tile that is transposed on the way. */
+const padding = 2;
 
-/** Text of where quad `r` of rows lies in the lines of the `q`th four of k. */
-export const rotated = (r: string, q: string): string => `(${r} + ${q} * 2u) % 8u + ${r} / 8u * 8u`;
+/** Workgroup memory of a tile of so many rows (columns), at most. */
+export const stageBytes = (size: number): number => 16 * depthFours * (size + padding);
 
 /** What a thread moves at a time: a 4x4 block, contiguous along k; four neighbours along the outer side; four elements. */
 type Item = "block" | "quad" | "gather";
@@ -32,15 +34,18 @@ export interface Stage {
   readonly item: Item;
   /** Items in the tile. */
   readonly items: number;
-  /** vec4s in one line of the tile. */
+  /** vec4s in one line of the tile, and in four lines with the padding after them. */
   readonly width: number;
+  readonly four: number;
   readonly edge: Edge;
 }
 
 export function stageOf(side: Side, size: number, edge: Edge, threads: number): Stage {
   const item = side.aligned ? (side.along === "k" ? "block" : "quad") : "gather";
   const items = (size * depth) / (item === "block" ? 16 : 4);
-  return { side, size, threads, item, items, width: size / 4, edge };
+  const width = size / 4;
+  const four = 4 * width + (side.along === "k" ? padding : 0);
+  return { side, size, threads, item, items, width, four, edge };
 }
 
 /** Some threads have nothing to move: A's are the first ones, B's the last. */
@@ -65,7 +70,7 @@ export function registers(stages: readonly [Stage, Stage]): { declare: string; n
  */
 export const prepareLines = (s: Stage): string[] => placesOf(s).flatMap(({ lines }) => lines);
 
-function placesOf({ side, threads, item, items, width, edge }: Stage) {
+function placesOf({ side, threads, item, items, width, four, edge }: Stage) {
   const { name, along } = side;
   const corner = name === "A" ? "row0" : "column0";
   return range(Math.ceil(items / threads)).map((i) => {
@@ -80,7 +85,7 @@ function placesOf({ side, threads, item, items, width, edge }: Stage) {
               `let ${r} = ${at} / ${depthFours}u % 2u + ${at} / ${2 * depth}u * 2u;`,
               `let ${k} = ${at} % ${depthFours}u * 4u + ${at} / ${2 * depthFours}u % 4u;`,
             ];
-    const staged = `let t${name}${i} = ${k} * ${width}u + ${rotated(r, `${k} / 4u`)};`;
+    const staged = `let t${name}${i} = ${k} / 4u * ${four}u + ${k} % 4u * ${width}u + ${r};`;
     const position = quadPositions(side, `${name}${i}`, `${corner} + ${r} * 4u`, k, edge === "clamped");
     return { lines: [...place, staged, ...position.lines], position: position.position };
   });
@@ -125,7 +130,6 @@ export function storeLines(s: Stage, register: string): string[] {
   const { side, item, width } = s;
   const { name } = side;
   const lines = range(count(s)).flatMap((i) => {
-    // the four lines of a block are rotated alike
     const at = (line: number): string => `tile${name}[t${name}${i} + ${line * width}u]`;
     if (item !== "block") return [`${at(0)} = ${register}${i};`];
     const column = (t: number): string =>

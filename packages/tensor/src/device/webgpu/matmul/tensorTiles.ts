@@ -28,13 +28,17 @@ const leastSize = 16;
 const packBytes = 2 ** 30;
 
 /** The kinds that a workgroup on this unit has memory and subgroups for. */
-export const kindsFor = (unit: MatrixUnit): readonly TensorKind[] =>
+export const kindsFor = (unit: MatrixUnit, workgroupBytes: number): readonly TensorKind[] =>
   tensorKinds.filter(
-    ({ tile }) => workgroupBytesOf(unit, tile) <= unit.workgroupBytes && tile.down * tile.across <= unit.subgroups,
+    ({ tile }) => workgroupBytesOf(unit, tile) <= workgroupBytes && tile.down * tile.across <= unit.subgroups,
   );
 
 /** How a product runs on a matrix unit, by its shape; undefined for shapes that gain nothing there: those stay in f32. */
-export function chooseTensorPlan(kernel: MatmulKernel, unit: MatrixUnit): TensorPlan | undefined {
+export function chooseTensorPlan(
+  kernel: MatmulKernel,
+  unit: MatrixUnit,
+  workgroupBytes: number,
+): TensorPlan | undefined {
   const { batch, m, n, k, a, b } = kernel;
   if (Math.min(m, n, k) < leastSize) return undefined;
   // elements of one side: entries of a batch that share it pack it once
@@ -43,7 +47,7 @@ export function chooseTensorPlan(kernel: MatmulKernel, unit: MatrixUnit): Tensor
   const ofA = elements(m, a.batchStrides);
   const ofB = elements(n, b.batchStrides);
   let best: { plan: TensorPlan; time: number } | undefined;
-  for (const kind of kindsFor(unit)) {
+  for (const kind of kindsFor(unit, workgroupBytes)) {
     const { tile, packed } = kind;
     if (packed && 2 * (ofA + ofB) > packBytes) continue;
     const { slices, time } = bestSlices(kernel, tile, kind);

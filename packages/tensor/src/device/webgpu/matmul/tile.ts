@@ -9,8 +9,8 @@ export interface Tile {
   readonly rows: number;
   readonly columns: number;
   /**
-   * Multiples of four, at most an eighth of the tile's; the thread's elements lie in blocks of 4 x 4, as far apart as
-   * neighbouring threads have theirs between.
+   * Multiples of four; the thread's elements lie in blocks of 4 x 4, as far apart as neighbouring threads have theirs
+   * between.
    */
   readonly threadRows: number;
   readonly threadColumns: number;

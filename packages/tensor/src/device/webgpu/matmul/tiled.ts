@@ -7,7 +7,17 @@ import { accessOf, bindingCode, moduleCode, type Program } from "../program.ts";
 import { finishCode } from "./finish.ts";
 import { baseLine, sidesOf } from "./operand.ts";
 import { addPass, partialCode } from "./split.ts";
-import { depth, depthFours, fetchLines, prepareLines, registers, rotated, stageOf, storeLines } from "./stage.ts";
+import {
+  depth,
+  depthFours,
+  fetchLines,
+  prepareLines,
+  registers,
+  type Stage,
+  stageBytes,
+  stageOf,
+  storeLines,
+} from "./stage.ts";
 import {
   addLines,
   edgesOf,
@@ -22,6 +32,9 @@ import {
   walk,
   walkDeclarations,
 } from "./tile.ts";
+
+/** Workgroup memory of a tile, at most. */
+export const tiledBytes = ({ rows, columns }: Tile): number => stageBytes(rows) + stageBytes(columns);
 
 /**
  * A tiled product. With `slices` over one, k is cut into about that many parts, whose partial products go to scratch memory;
@@ -68,7 +81,7 @@ export function emitTiledMatmul(kernel: MatmulKernel, tile: Tile, slices = 1): O
   body.line("  }");
   body.line("  if (round > 0u) {");
   body.line(`    for (var q = 0u; q < ${depthFours}u; q++) {`);
-  for (const line of multiplyLines(tile)) body.line(`      ${line}`);
+  for (const line of multiplyLines(tile, a, b)) body.line(`      ${line}`);
   body.line("    }");
   body.line("  }");
   body.line("  workgroupBarrier();");
@@ -78,7 +91,7 @@ export function emitTiledMatmul(kernel: MatmulKernel, tile: Tile, slices = 1): O
   for (const line of finishLines(tile)) body.line(line);
 
   const shared = [a, b]
-    .map((s) => `var<workgroup> tile${s.side.name}: array<vec4<f32>, ${s.width * depth}>;\n`)
+    .map((s) => `var<workgroup> tile${s.side.name}: array<vec4<f32>, ${s.four * depthFours}>;\n`)
     .join("");
   const main = `@compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -97,24 +110,19 @@ ${lines.map((line) => `  ${line}\n`).join("")}}
 }
 
 /** c += A[rows, 4q..4q+3] B[4q..4q+3, columns]: four rows, or columns, of a block are neighbours in the tile. */
-function multiplyLines(tile: Tile): string[] {
+function multiplyLines(tile: Tile, a: Stage, b: Stage): string[] {
   const stride = strideOf(tile);
-  // a block's quads are a multiple of eight apart, so that one place, rotated, serves all of them
-  const load = (name: string, size: number, perThread: number, apart: number, t: number): string[] =>
+  const load = ({ side: { name }, width, four }: Stage, perThread: number, place: string, apart: number, t: number) =>
     range(perThread / 4).map(
-      (i) => `let ${name}${t}_${i} = tile${name}[(q * 4u + ${t}u) * ${size / 4}u + at${name} + ${i * apart}u];`,
+      (i) => `let ${name}${t}_${i} = tile${name}[q * ${four}u + ${t * width + i * apart}u + ${place}];`,
     );
-  return [
-    `let atA = ${rotated("ty", "q")};`,
-    `let atB = ${rotated("tx", "q")};`,
-    ...range(4).flatMap((t) => [
-      ...load("A", tile.rows, tile.threadRows, stride.rows, t),
-      ...load("B", tile.columns, tile.threadColumns, stride.columns, t),
-      ...addLines(
-        tile,
-        (i) => `A${t}_${i >> 2}.${"xyzw"[i % 4]}`,
-        (j) => `B${t}_${j}`,
-      ),
-    ]),
-  ];
+  return range(4).flatMap((t) => [
+    ...load(a, tile.threadRows, "ty", stride.rows, t),
+    ...load(b, tile.threadColumns, "tx", stride.columns, t),
+    ...addLines(
+      tile,
+      (i) => `A${t}_${i >> 2}.${"xyzw"[i % 4]}`,
+      (j) => `B${t}_${j}`,
+    ),
+  ]);
 }

@@ -2,6 +2,7 @@
 import type { MatmulKernel } from "../../../compiler/kernel.ts";
 import { bestSlices, type Speed } from "./expected.ts";
 import type { Tile } from "./tile.ts";
+import { tiledBytes } from "./tiled.ts";
 
 /** Rows x columns x depth of a workgroup's tile, then a thread's rows x columns. */
 export type TileName = "128x128x16/8x16" | "64x64x16/8x8" | "32x32x16/4x4";
@@ -13,7 +14,7 @@ const tile = (rows: number, columns: number, threadRows: number, threadColumns: 
   threadColumns,
 });
 
-/** Workgroup memory is at most 16 KiB, and threads are at most 256: what every device grants. */
+/** Threads are at most 256, as on every device. The largest tile takes 256 bytes more than the 16 KiB that every device grants. */
 export const tiles: Readonly<Record<TileName, Tile>> = {
   "128x128x16/8x16": tile(128, 128, 8, 16),
   "64x64x16/8x8": tile(64, 64, 8, 8),
@@ -33,9 +34,10 @@ export interface TileChoice {
   readonly slices: number;
 }
 
-/** Chooses by shape alone: the choice decides the order of additions. */
-export function chooseTile(kernel: MatmulKernel): TileChoice {
-  const choices = (Object.keys(tiles) as TileName[]).map((variant) => ({
+/** Chooses by shape, among the tiles that a workgroup has memory for: slices decide the order of additions. */
+export function chooseTile(kernel: MatmulKernel, workgroupBytes: number): TileChoice {
+  const fitting = (Object.keys(tiles) as TileName[]).filter((name) => tiledBytes(tiles[name]) <= workgroupBytes);
+  const choices = fitting.map((variant) => ({
     variant,
     ...bestSlices(kernel, tiles[variant], speeds[variant]),
   }));
