@@ -51,5 +51,6 @@ async function count(model: BenchModel, optimizer: string) {
     intermediates_mib: mib(plan.temporaryBytes),
     plan_gflop: plan.flops / 1e9,
     kernels: plan.kernels.length,
+    dispatches: plan.dispatches,
   };
 }

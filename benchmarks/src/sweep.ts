@@ -8,14 +8,11 @@ import { type Context, withFreshDevice } from "./lib/context.ts";
 import { runCases } from "./lib/runCases.ts";
 import { sweepF32 } from "./sweepF32.ts";
 
-/** What is tried: the kinds that `chooseTensorPlan` chooses from, packed or not, and slices of k. `verify` proves the same plans. */
+/** What is tried: the kinds that `chooseTensorPlan` chooses from, and slices of k. `verify` proves the same plans. */
 export const tensorPlans: readonly TensorPlan[] = [
-  ...tensorKinds.flatMap(({ tile }): TensorPlan[] => [
-    { tile, slices: 1, packed: ["A", "B"] },
-    { tile, slices: 1, packed: [] },
-  ]),
+  ...tensorKinds.map(({ tile, packed }): TensorPlan => ({ tile, slices: 1, packed: packed ? ["A", "B"] : [] })),
   { tile: tensorKinds[0]!.tile, slices: 4, packed: ["A", "B"] },
-  { tile: tensorKinds[3]!.tile, slices: 4, packed: ["B"] },
+  { tile: tensorKinds[3]!.tile, slices: 4, packed: [] },
 ];
 
 /** Squares, and products of GPT-2 that are wide, long along k, and odd. */

@@ -16,10 +16,19 @@ export async function connectNull({ weightless = false } = {}): Promise<Device> 
   dawn ??= create(["backend=null"]);
   const adapter = await dawn.requestAdapter();
   if (!adapter) throw new Error("bench: this build of Dawn has no null backend");
-  const { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage } = adapter.limits;
-  const gpu = await adapter.requestDevice({
-    requiredLimits: { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage },
-  });
+  const {
+    maxBufferSize,
+    maxStorageBufferBindingSize,
+    maxStorageBuffersPerShaderStage,
+    maxComputeWorkgroupStorageSize,
+  } = adapter.limits;
+  const requiredLimits = {
+    maxBufferSize,
+    maxStorageBufferBindingSize,
+    maxStorageBuffersPerShaderStage,
+    maxComputeWorkgroupStorageSize,
+  };
+  const gpu = await adapter.requestDevice({ requiredLimits });
   return connect({ device: "webgpu", gpu: weightless ? withoutWeight(gpu) : gpu, softwareAdapter: false });
 }
 
@@ -34,6 +43,7 @@ function withoutWeight(gpu: GPUDevice): GPUDevice {
     limits: {
       maxBufferSize: bindingBytes,
       maxStorageBufferBindingSize: bindingBytes,
+      maxComputeWorkgroupStorageSize: gpu.limits.maxComputeWorkgroupStorageSize,
       maxComputeWorkgroupsPerDimension: gpu.limits.maxComputeWorkgroupsPerDimension,
     },
     createBuffer: (descriptor: GPUBufferDescriptor) =>

@@ -14,6 +14,10 @@ const SCALAR_LIMIT = 256;
 // Operations that one element may take before its value is stored: bounds the length of kernels and the depth of recursion over them.
 const KERNEL_LIMIT = 512;
 
+// Operations that make an element from its indices and constants alone, such as those of an identity matrix: they take no longer than
+// reading it would, and need no kernel before.
+const INDEX_LIMIT = 8;
+
 /** Operand of a matmul or fused op: strided access to a stored node. */
 export interface AffineView {
   readonly base: Node;
@@ -141,6 +145,7 @@ export function chooseStored(
     const isScalar = settings.fuse && kind === "map" && sizeOf(node.shape) === 1 && total <= SCALAR_LIMIT;
     if (isScalar && stored.has(node)) recomputed.add(node);
     if (isScalar || stored.has(node) || isView(node)) continue;
+    if (total <= INDEX_LIMIT && sources.get(node)?.size === 0) continue;
     const times = users.get(node)?.size ?? 0;
     const wider = (widest.get(node) ?? 0) / Math.max(1, sizeOf(node.shape));
     if (total > KERNEL_LIMIT) store(node);

@@ -58,7 +58,7 @@ export const packTime = (elements: number): number => (elements === 0 ? 0 : pass
 /** Most slices, the shortest of them, and what they must win to be worth another order of additions. */
 const mostSlices = 128;
 const shortestSlice = 128;
-const worth = 0.9;
+const worth = 0.8;
 
 /** The slices of k that take the least time, and that time. */
 export function bestSlices(
