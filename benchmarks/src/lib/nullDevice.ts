@@ -32,8 +32,9 @@ export async function connectNull({ weightless = false } = {}): Promise<Device> 
   return connect({ device: "webgpu", gpu: weightless ? withoutWeight(gpu) : gpu, softwareAdapter: false });
 }
 
-/** The bindings of an H200: 2 GiB. */
+/** Of an H200: bindings of 2 GiB, workgroups with 48 KiB. */
 const bindingBytes = 2 ** 31;
+const workgroupBytes = 49152;
 
 function withoutWeight(gpu: GPUDevice): GPUDevice {
   const nothing = (): void => {};
@@ -43,7 +44,7 @@ function withoutWeight(gpu: GPUDevice): GPUDevice {
     limits: {
       maxBufferSize: bindingBytes,
       maxStorageBufferBindingSize: bindingBytes,
-      maxComputeWorkgroupStorageSize: gpu.limits.maxComputeWorkgroupStorageSize,
+      maxComputeWorkgroupStorageSize: workgroupBytes,
       maxComputeWorkgroupsPerDimension: gpu.limits.maxComputeWorkgroupsPerDimension,
     },
     createBuffer: (descriptor: GPUBufferDescriptor) =>

@@ -55,22 +55,32 @@ export function expectedTime(
 /** Microseconds of a pass before that rounds so many elements: 4 bytes in, 2 out. */
 export const packTime = (elements: number): number => (elements === 0 ? 0 : passBefore + (elements * 6) / bytes);
 
-/** Most slices, the shortest of them, and what they must win to be worth another order of additions. */
+/** Most slices, the shortest of them, and the share of the time without that they may take to be worth a second pass. */
 const mostSlices = 128;
 const shortestSlice = 128;
 const worth = 0.8;
 
-/** The slices of k that take the least time, and that time. */
-export function bestSlices(
+/** A way to compute products: tiles, their speed, and microseconds that a pass before takes. */
+export interface Candidate {
+  readonly tile: { readonly rows: number; readonly columns: number };
+  readonly speed: Speed;
+  readonly before?: number;
+}
+
+/** The candidate that takes the least time, and slices of k for it. */
+export function quickest<T extends Candidate>(
   kernel: MatmulKernel,
-  tile: { readonly rows: number; readonly columns: number },
-  speed: Speed,
-): { slices: number; time: number } {
-  let best = { slices: 1, time: expectedTime(kernel, tile, speed, 1) };
-  const limit = best.time * worth;
-  for (let slices = 2; slices <= Math.min(mostSlices, kernel.k / shortestSlice); slices++) {
-    const time = expectedTime(kernel, tile, speed, slices);
-    if (time < Math.min(best.time, limit)) best = { slices, time };
-  }
-  return best;
+  candidates: readonly T[],
+): { way: T; slices: number } {
+  const timed = (slices: number) =>
+    candidates.map((way) => ({
+      way,
+      slices,
+      time: expectedTime(kernel, way.tile, way.speed, slices) + (way.before ?? 0),
+    }));
+  const least = (choices: ReturnType<typeof timed>) => choices.reduce((a, b) => (b.time < a.time ? b : a));
+  const whole = least(timed(1));
+  const most = Math.min(mostSlices, Math.floor(kernel.k / shortestSlice));
+  const sliced = least([whole, ...Array.from({ length: Math.max(0, most - 1) }, (_, i) => timed(i + 2)).flat()]);
+  return sliced.time < worth * whole.time ? sliced : whole;
 }

@@ -1,7 +1,7 @@
 // device/webgpu/matmul/tensorTiles.ts: which products run on a matrix unit, and how.
 import type { MatmulKernel } from "../../../compiler/kernel.ts";
 import { sizeOf } from "../../../shape.ts";
-import { bestSlices, packTime, type Speed } from "./expected.ts";
+import { packTime, quickest, type Speed } from "./expected.ts";
 import type { MatrixUnit } from "./matrixUnit.ts";
 import { type TensorPlan, type TensorTile, workgroupBytesOf } from "./tensorCore.ts";
 
@@ -46,15 +46,15 @@ export function chooseTensorPlan(
     outer * k * sizeOf(batch.filter((_, d) => strides[d] !== 0));
   const ofA = elements(m, a.batchStrides);
   const ofB = elements(n, b.batchStrides);
-  let best: { plan: TensorPlan; time: number } | undefined;
-  for (const kind of kindsFor(unit, workgroupBytes)) {
-    const { tile, packed } = kind;
-    if (packed && 2 * (ofA + ofB) > packBytes) continue;
-    const { slices, time } = bestSlices(kernel, tile, kind);
-    // a symmetric product is that of a matrix with itself, as it is or transposed
-    const once = kernel.symmetric && tile.rows === tile.columns && a.binding === b.binding;
-    const total = time + (packed ? packTime(once ? ofA : ofA + ofB) : 0);
-    if (!best || total < best.time) best = { plan: { tile, slices, packed: packed ? ["A", "B"] : [] }, time: total };
-  }
-  return best?.plan;
+  const candidates = kindsFor(unit, workgroupBytes)
+    .filter(({ packed }) => !packed || 2 * (ofA + ofB) <= packBytes)
+    .map((kind) => {
+      const { tile, packed } = kind;
+      // a symmetric product is that of a matrix with itself, as it is or transposed
+      const once = kernel.symmetric && tile.rows === tile.columns && a.binding === b.binding;
+      const before = packed ? packTime(once ? ofA : ofA + ofB) : 0;
+      return { tile, packed, speed: kind, before };
+    });
+  const { way, slices } = quickest(kernel, candidates);
+  return { tile: way.tile, slices, packed: way.packed ? ["A", "B"] : [] };
 }

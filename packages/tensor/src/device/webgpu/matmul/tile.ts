@@ -117,27 +117,16 @@ export const addLines = (
 ): string[] =>
   range(threadRows).flatMap((i) => range(threadColumns / 4).map((j) => `c${i}_${j} += ${left(i)} * ${right(j)};`));
 
-/** The thread's 4 x 4 blocks, one after the other, so that the stores are written once in the code. */
+/** Statements that end the thread's 4 x 4 blocks, one after the other. */
 export function finishLines(tile: Tile): string[] {
-  const down = tile.threadRows / 4;
-  const across = tile.threadColumns / 4;
   const stride = strideOf(tile);
-  const cases = range(down * across).map((s) => {
-    const row = Math.floor(s / across) * 4;
-    return `    case ${s}u: { block = mat4x4<f32>(${range(4)
-      .map((i) => `c${row + i}_${s % across}`)
-      .join(", ")}); }`;
-  });
-  return [
-    `for (var s = 0u; s < ${down * across}u; s++) {`,
-    "  var block = mat4x4<f32>();",
-    "  switch (s) {",
-    ...cases,
-    "    default: {}",
-    "  }",
-    `  let row = row0 + (s / ${across}u * ${stride.rows}u + ty) * 4u;`,
-    `  let column = column0 + (s % ${across}u * ${stride.columns}u + tx) * 4u;`,
-    "  finishBlock(entry, row, column, block);",
-    "}",
-  ];
+  const place = (corner: string, quad: number, thread: string): string => `${corner} + (${quad}u + ${thread}) * 4u`;
+  return range(tile.threadRows / 4).flatMap((i) =>
+    range(tile.threadColumns / 4).map((j) => {
+      const block = range(4).map((r) => `c${4 * i + r}_${j}`);
+      const row = place("row0", i * stride.rows, "ty");
+      const column = place("column0", j * stride.columns, "tx");
+      return `finishBlock(entry, ${row}, ${column}, mat4x4<f32>(${block.join(", ")}));`;
+    }),
+  );
 }

@@ -1,6 +1,6 @@
 // device/webgpu/matmul/tiles.ts: the tiles that a GPU's f32 products are computed by, as data, and which of them serves which shape.
 import type { MatmulKernel } from "../../../compiler/kernel.ts";
-import { bestSlices, type Speed } from "./expected.ts";
+import { quickest, type Speed } from "./expected.ts";
 import type { Tile } from "./tile.ts";
 import { tiledBytes } from "./tiled.ts";
 
@@ -37,10 +37,9 @@ export interface TileChoice {
 /** Chooses by shape, among the tiles that a workgroup has memory for: slices decide the order of additions. */
 export function chooseTile(kernel: MatmulKernel, workgroupBytes: number): TileChoice {
   const fitting = (Object.keys(tiles) as TileName[]).filter((name) => tiledBytes(tiles[name]) <= workgroupBytes);
-  const choices = fitting.map((variant) => ({
-    variant,
-    ...bestSlices(kernel, tiles[variant], speeds[variant]),
-  }));
-  const { variant, slices } = choices.reduce((best, choice) => (choice.time < best.time ? choice : best));
-  return { variant, slices };
+  const { way, slices } = quickest(
+    kernel,
+    fitting.map((variant) => ({ variant, tile: tiles[variant], speed: speeds[variant] })),
+  );
+  return { variant: way.variant, slices };
 }
