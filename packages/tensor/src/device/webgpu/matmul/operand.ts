@@ -94,7 +94,7 @@ export function loadFunction(side: Side, vec4: ReadonlySet<number>, outerEdge: b
 export function quadPositions(side: Side, name: string, row: string, k: string, edge: boolean) {
   const { outer, outerStride, kStride, aligned, along } = side;
   const at = (text: string): string => {
-    const position = `base${side.name} + (${text}) * ${outerStride}u + ${k} * ${kStride}u`;
+    const position = `base${side.name} + (${text}) * ${outerStride}u + (${k}) * ${kStride}u`;
     return aligned ? `(${position}) >> 2u` : position;
   };
   // a quad may lie partly outside: each of its rows has a position of its own

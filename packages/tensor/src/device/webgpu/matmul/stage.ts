@@ -64,30 +64,56 @@ export function registers(stages: readonly [Stage, Stage]): { declare: string; n
   return { declare, name };
 }
 
-/**
- * Statements before the loop: each item's place in the tile (`r` quad of rows, `k`), where it is staged (`t`), and its
- * positions in memory.
- */
+/** Statements before the loop. */
 export const prepareLines = (s: Stage): string[] => placesOf(s).flatMap(({ lines }) => lines);
 
-function placesOf({ side, threads, item, items, width, four, edge }: Stage) {
-  const { name, along } = side;
+/** Where one of a thread's items lies: texts. */
+interface Place {
+  /** What must be defined before. */
+  readonly lines: readonly string[];
+  /** Its first k within the tile. */
+  readonly k: string;
+  /** Its first vec4 in the tile. */
+  readonly staged: string;
+  /** Row j of its four in memory, but for k0. */
+  readonly position: (j: number) => string;
+}
+
+/** Items of a thread are a constant distance apart, so that few registers say where all of them are. */
+function placesOf({ side, threads, item, items, width, four, edge }: Stage): Place[] {
+  const { name, along, aligned, outerStride, kStride } = side;
   const corner = name === "A" ? "row0" : "column0";
+  const at = items < threads ? `(local % ${items}u)` : "local";
+  const [r, k, t] = [`r${name}`, `k${name}`, `t${name}`];
+  // quads of rows, and values of k, from one item to the next
+  const [nextR, nextK] =
+    along === "outer" ? [0, threads / width] : item === "block" ? [threads / depthFours, 0] : [threads / depth, 0];
+  const first = [
+    ...(along === "outer"
+      ? [`let ${r} = ${at} % ${width}u;`, `let ${k} = ${at} / ${width}u;`]
+      : item === "block"
+        ? [`let ${r} = ${at} / ${depthFours}u;`, `let ${k} = ${at} % ${depthFours}u * 4u;`]
+        : [
+            `let ${r} = ${at} / ${depthFours}u % 2u + ${at} / ${2 * depth}u * 2u;`,
+            `let ${k} = ${at} % ${depthFours}u * 4u + ${at} / ${2 * depthFours}u % 4u;`,
+          ]),
+    `let ${t} = ${k} / 4u * ${four}u + ${k} % 4u * ${width}u + ${r};`,
+  ];
+  const quad = (i: number): string => `${corner} + (${r} + ${i * nextR!}u) * 4u`;
+  const shared = quadPositions(side, name, quad(0), k, false);
   return range(Math.ceil(items / threads)).map((i) => {
-    const at = items < threads ? `(local % ${items}u)` : i === 0 ? "local" : `(local + ${i * threads}u)`;
-    const [r, k] = [`r${name}${i}`, `k${name}${i}`];
-    const place =
-      along === "outer"
-        ? [`let ${r} = ${at} % ${width}u;`, `let ${k} = ${at} / ${width}u;`]
-        : item === "block"
-          ? [`let ${r} = ${at} / ${depthFours}u;`, `let ${k} = ${at} % ${depthFours}u * 4u;`]
-          : [
-              `let ${r} = ${at} / ${depthFours}u % 2u + ${at} / ${2 * depth}u * 2u;`,
-              `let ${k} = ${at} % ${depthFours}u * 4u + ${at} / ${2 * depthFours}u % 4u;`,
-            ];
-    const staged = `let t${name}${i} = ${k} / 4u * ${four}u + ${k} % 4u * ${width}u + ${r};`;
-    const position = quadPositions(side, `${name}${i}`, `${corner} + ${r} * 4u`, k, edge === "clamped");
-    return { lines: [...place, staged, ...position.lines], position: position.position };
+    const places = { k: `${k} + ${i * nextK!}u`, staged: `${t} + ${(i * nextK! * four) / 4 + i * nextR!}u` };
+    const begin = i === 0 ? first : [];
+    if (edge === "clamped") {
+      const own = quadPositions(side, `${name}${i}`, quad(i), places.k, true);
+      return { ...places, lines: [...begin, ...own.lines], position: own.position };
+    }
+    const apart = (i * (nextR! * 4 * outerStride + nextK! * kStride)) / (aligned ? 4 : 1);
+    return {
+      ...places,
+      lines: i === 0 ? [...begin, ...shared.lines] : [],
+      position: (j) => (apart === 0 ? shared.position(j) : `${shared.position(j)} + ${apart}u`),
+    };
   });
 }
 
@@ -100,7 +126,7 @@ export function fetchLines(s: Stage, vec4: ReadonlySet<number>, register: string
   const { side, item } = s;
   const { name, binding, kStride } = side;
   const step = item === "block" ? "k0 >> 2u" : item === "quad" ? `k0 * ${kStride / 4}u` : `k0 * ${kStride}u`;
-  const lines = placesOf(s).flatMap(({ position }, i) => {
+  const lines = placesOf(s).flatMap(({ position, k }, i) => {
     const load = (row: number, zero: string): string => {
       const at = `${position(row)} + s${name}`;
       const read = (text: string): string =>
@@ -118,7 +144,7 @@ export function fetchLines(s: Stage, vec4: ReadonlySet<number>, register: string
                   .join(", ")})`,
           ];
     return [
-      ...(end ? [`let in${name}${i} = k0 + k${name}${i} < ${end};`] : []),
+      ...(end ? [`let in${name}${i} = k0 + ${k} < ${end};`] : []),
       ...values.map((value, j) => `${register}${values.length * i + j} = ${value};`),
     ];
   });
@@ -129,8 +155,8 @@ export function fetchLines(s: Stage, vec4: ReadonlySet<number>, register: string
 export function storeLines(s: Stage, register: string): string[] {
   const { side, item, width } = s;
   const { name } = side;
-  const lines = range(count(s)).flatMap((i) => {
-    const at = (line: number): string => `tile${name}[t${name}${i} + ${line * width}u]`;
+  const lines = placesOf(s).flatMap(({ staged }, i) => {
+    const at = (line: number): string => `tile${name}[${staged} + ${line * width}u]`;
     if (item !== "block") return [`${at(0)} = ${register}${i};`];
     const column = (t: number): string =>
       range(4)
