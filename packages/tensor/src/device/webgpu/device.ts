@@ -25,7 +25,7 @@ import type { Target, Variants } from "./program.ts";
 import { ReadbackRing } from "./readback.ts";
 import { launchTimes, noTimestamps, Stopwatch } from "./stopwatch.ts";
 
-/** Equal on every WebGPU host, whatever its limits: plans and so bits must not depend on the adapter. */
+/** Equal on every WebGPU host, whatever its limits: kernels and what they compute must not depend on the adapter. */
 const traits: Traits = { kind: "webgpu", maxBindings: 8, matmulEpilogue: true, ownsEdges: true };
 
 /**
