@@ -141,7 +141,7 @@ export class Body {
   }
 
   private indexName(index: Index): Named {
-    const key = `i${indexKey(index)}`;
+    const key = `at${indexKey(index)}`;
     const known = this.find(key);
     if (known) return known;
     let text = "";
@@ -158,7 +158,7 @@ export class Body {
     if (index.constant !== 0)
       text += index.constant < 0 ? ` - ${-index.constant >>> 0}u` : ` + ${index.constant >>> 0}u`;
     if (/^\w+$/.test(text)) return { text, level };
-    return this.let(key, "i", text, level);
+    return this.let(key, "at", text, level);
   }
 
   private atom(atom: Index["terms"][number]["atom"]): Named {
@@ -174,7 +174,7 @@ export class Body {
         const known = this.find(atom.key);
         if (known) return known;
         const of = this.indexName(atom.of);
-        return this.let(atom.key, "i", `${of.text} ${atom.kind === "div" ? "/" : "%"} ${atom.by}u`, of.level);
+        return this.let(atom.key, "at", `${of.text} ${atom.kind === "div" ? "/" : "%"} ${atom.by}u`, of.level);
       }
       case "value": {
         const { text, level } = this.named(atom.value as KernelValue);

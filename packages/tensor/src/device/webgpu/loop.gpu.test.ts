@@ -429,6 +429,42 @@ test("operations on literals overflow at run time, not in the compiler", async (
   device.destroy();
 });
 
+test("no number of different indices makes a name that WGSL has already, such as i32", async () => {
+  const device = await connectWebGpu();
+  const count = 70;
+  const x = randomFloats(1, 2 * count);
+  const op = (id: number, name: ScalarOp, ...args: Value<number>[]): Value<number> => {
+    return { kind: "op", id, dtype: "f32", op: name, args };
+  };
+  const loads = Array.from({ length: count }, (_, i): Value<number> => {
+    return { kind: "load", id: i, dtype: "f32", source: 0, index: affine(i, [0, 2, i + 1]), mask: undefined };
+  });
+  const step: Value<number> = { kind: "index", id: 2000, dtype: "i32", index: affine(0, [0, 2, 1]) };
+  const largest = (step: number): number =>
+    Math.max(step, ...Array.from({ length: count }, (_, i) => x[i + step * (i + 1)]!));
+  // names are numbered: negations that cancel shift the numbers of what follows
+  for (const negations of [0, 2, 4]) {
+    let first = loads[0]!;
+    for (let i = 0; i < negations; i++) first = op(5000 + i, "neg", first);
+    const all = [first, ...loads.slice(1), op(2001, "toF32", step)];
+    const value = all.reduce((a, b) => op(1000 + b.id, "max", a, b));
+    const kernel: LoopKernel = {
+      kind: "loop",
+      label: "indices",
+      shape: [2],
+      reductions: [],
+      stores: [{ target: 1, index: affine(0, [0, 2, 1]), value }],
+      bindings: [
+        { dtype: "f32", size: x.length, access: "read" },
+        { dtype: "f32", size: 2, access: "write" },
+      ],
+    };
+    const [, out] = await runKernel(device, kernel, [x, [0, 0]]);
+    expect(out).toEqual([largest(0), largest(1)]);
+  }
+  device.destroy();
+});
+
 test("constants only: a kernel without points or loads", async () => {
   const device = await connectWebGpu();
   const store = {
