@@ -446,7 +446,7 @@ test("no number of different indices makes a name that WGSL has already, such as
   for (const negations of [0, 2, 4]) {
     let first = loads[0]!;
     for (let i = 0; i < negations; i++) first = op(5000 + i, "neg", first);
-    const all = [first, ...loads.slice(1), op(2001, "toF32", step)];
+    const all = [op(2001, "toF32", step), first, ...loads.slice(1)]; // the last is computed first
     const value = all.reduce((a, b) => op(1000 + b.id, "max", a, b));
     const kernel: LoopKernel = {
       kind: "loop",
