@@ -1,6 +1,5 @@
-// sweep.ts: `npm run bench -- sweep`: ways to run a product: f32 tiles, or, with `--precision f16`, plans on tensor cores, each of
-// those with robust buffer access and without. What
-// `chooseTensorPlan` chooses from was chosen by this.
+// sweep.ts: `npm run bench -- sweep`: ways to run a product: f32 tiles (sweepF32.ts), or, with `--precision f16`, plans on tensor
+// cores, each of those with robust buffer access and without. What `chooseTensorPlan` chooses from was chosen by this.
 import { type TensorPlan, tensorKinds } from "@mc/tensor";
 import { products } from "./kernels/products.ts";
 import { caseName } from "./lib/case.ts";

@@ -79,36 +79,57 @@ interface Place {
   readonly position: (j: number) => string;
 }
 
+/**
+ * Which item is number `at`: texts of its quad of rows `r` and its `k`, and how far a thread's next item, `threads` numbers later, is
+ * from it in each.
+ */
+function orderOf({
+  item,
+  along,
+  at,
+  width,
+  threads,
+}: {
+  item: Item;
+  along: Side["along"];
+  at: string;
+  width: number;
+  threads: number;
+}) {
+  if (along === "outer") return { r: `${at} % ${width}u`, k: `${at} / ${width}u`, nextR: 0, nextK: threads / width };
+  if (item === "block")
+    return { r: `${at} / ${depthFours}u`, k: `${at} % ${depthFours}u * 4u`, nextR: threads / depthFours, nextK: 0 };
+  return {
+    r: `${at} / ${depthFours}u % 2u + ${at} / ${2 * depth}u * 2u`,
+    k: `${at} % ${depthFours}u * 4u + ${at} / ${2 * depthFours}u % 4u`,
+    nextR: threads / depth,
+    nextK: 0,
+  };
+}
+
 /** Items of a thread are a constant distance apart, so that few registers say where all of them are. */
 function placesOf({ side, threads, item, items, width, four, edge }: Stage): Place[] {
   const { name, along, aligned, outerStride, kStride } = side;
   const corner = name === "A" ? "row0" : "column0";
   const at = items < threads ? `(local % ${items}u)` : "local";
   const [r, k, t] = [`r${name}`, `k${name}`, `t${name}`];
-  // quads of rows, and values of k, from one item to the next
-  const [nextR, nextK] =
-    along === "outer" ? [0, threads / width] : item === "block" ? [threads / depthFours, 0] : [threads / depth, 0];
+  const order = orderOf({ item, along, at, width, threads });
+  const { nextR, nextK } = order;
   const first = [
-    ...(along === "outer"
-      ? [`let ${r} = ${at} % ${width}u;`, `let ${k} = ${at} / ${width}u;`]
-      : item === "block"
-        ? [`let ${r} = ${at} / ${depthFours}u;`, `let ${k} = ${at} % ${depthFours}u * 4u;`]
-        : [
-            `let ${r} = ${at} / ${depthFours}u % 2u + ${at} / ${2 * depth}u * 2u;`,
-            `let ${k} = ${at} % ${depthFours}u * 4u + ${at} / ${2 * depthFours}u % 4u;`,
-          ]),
+    `let ${r} = ${order.r};`,
+    `let ${k} = ${order.k};`,
     `let ${t} = ${k} / 4u * ${four}u + ${k} % 4u * ${width}u + ${r};`,
   ];
-  const quad = (i: number): string => `${corner} + (${r} + ${i * nextR!}u) * 4u`;
+  const quad = (i: number): string => `${corner} + (${r} + ${i * nextR}u) * 4u`;
   const shared = quadPositions(side, name, quad(0), k, false);
   return range(Math.ceil(items / threads)).map((i) => {
-    const places = { k: `${k} + ${i * nextK!}u`, staged: `${t} + ${(i * nextK! * four) / 4 + i * nextR!}u` };
+    const places = { k: `${k} + ${i * nextK}u`, staged: `${t} + ${(i * nextK * four) / 4 + i * nextR}u` };
     const begin = i === 0 ? first : [];
     if (edge === "clamped") {
       const own = quadPositions(side, `${name}${i}`, quad(i), places.k, true);
       return { ...places, lines: [...begin, ...own.lines], position: own.position };
     }
-    const apart = (i * (nextR! * 4 * outerStride + nextK! * kStride)) / (aligned ? 4 : 1);
+    const apart = (i * (nextR * 4 * outerStride + nextK * kStride)) / (aligned ? 4 : 1);
     return {
       ...places,
       lines: i === 0 ? [...begin, ...shared.lines] : [],

@@ -16,10 +16,6 @@ export interface Tile {
   readonly threadColumns: number;
 }
 
-/** Tiles of a product. */
-const tilesOf = ({ batch, m, n }: MatmulKernel, { rows, columns }: Tile): number =>
-  Math.ceil(m / rows) * Math.ceil(n / columns) * sizeOf(batch);
-
 /** Threads of a workgroup. */
 export const threadsOf = ({ rows, columns, threadRows, threadColumns }: Tile): number =>
   (rows / threadRows) * (columns / threadColumns);
@@ -68,10 +64,10 @@ export const walkDeclarations = ({ rows, columns }: Edges): string =>
  * `row0` and `column0`.
  */
 export function walk(kernel: MatmulKernel, tile: Tile, edges: Edges, parts: number) {
-  const { label, m, n, symmetric } = kernel;
+  const { label, batch, m, n, symmetric } = kernel;
   const { rows, columns } = tile;
   const [down, across] = [Math.ceil(m / rows), Math.ceil(n / columns)];
-  const { workgroups, width } = grid(label, tilesOf(kernel, tile) * parts);
+  const { workgroups, width } = grid(label, down * across * sizeOf(batch) * parts);
   const lines = [
     `let group = ${workgroupNumber("workgroup", width, workgroups[1])};`,
     `let entry = group / ${down * across}u;`,
@@ -91,12 +87,10 @@ export function walk(kernel: MatmulKernel, tile: Tile, edges: Edges, parts: numb
 const begin = (name: string, first: string, edge: Edge, place: string, last: number): string[] =>
   edge === "shifted" ? [`${first} = ${place};`, `let ${name} = min(${first}, ${last}u);`] : [`let ${name} = ${place};`];
 
-/** Statements that define this thread's place (tx, ty): 32 neighbours cover 8 x 4 places, so that they read few different vec4s. */
+/** Statements that define this thread's place (tx, ty). Tiles are eight threads wide, so that 32 neighbours read few different vec4s. */
 export function placeLines({ columns, threadColumns }: Tile): string[] {
-  const nx = columns / threadColumns;
-  return nx <= 8
-    ? [`let tx = local % ${nx}u;`, `let ty = local / ${nx}u;`]
-    : [`let tx = local % 8u + local / 32u % ${nx / 8}u * 8u;`, `let ty = local % 32u / 8u + local / ${4 * nx}u * 4u;`];
+  const across = columns / threadColumns;
+  return [`let tx = local % ${across}u;`, `let ty = local / ${across}u;`];
 }
 
 /** Quads of rows, or columns, from one of a thread's blocks to the next. */
