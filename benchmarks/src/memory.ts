@@ -1,6 +1,6 @@
 // memory.ts: `npm run bench -- memory`: what training steps keep in GPU memory, counted without a GPU. Buffers depend on the plan
 // alone, so the peak is that of any card.
-import { explain, type Tensor, treeLeaves } from "@mc/tensor";
+import { explain, type MatmulPrecision, type Tensor, treeLeaves } from "@mc/tensor";
 import type { Context } from "./lib/context.ts";
 import { connectNull } from "./lib/nullDevice.ts";
 import { type BenchModel, models, optimizerNames, trainingStep } from "./train/models.ts";
@@ -16,13 +16,13 @@ export interface MemoryOptions {
 const pytorch: Readonly<Record<string, number>> = { "0.87M": 143, "10M": 836, "163M": 10984 };
 
 /** Counts each model with each optimizer, with and without checkpoints. One line each. */
-export async function benchMemory({ report, wanted }: Context, options: MemoryOptions): Promise<void> {
+export async function benchMemory({ report, wanted, precision }: Context, options: MemoryOptions): Promise<void> {
   for (const model of models.filter((m) => options.models?.includes(m.name) ?? m.name in pytorch)) {
     for (const optimizer of options.optimizers ?? optimizerNames) {
       for (const checkpoint of [false, true]) {
         const name = `memory ${model.name} ${optimizer}${checkpoint ? " checkpoint" : ""}`;
         if (!wanted(name)) continue;
-        const counted = await count({ ...model, config: { ...model.config, checkpoint } }, optimizer);
+        const counted = await count({ ...model, config: { ...model.config, checkpoint } }, optimizer, precision);
         const over = !checkpoint && counted.peak_mib > pytorch[model.name]!;
         report.line({
           name,
@@ -37,8 +37,8 @@ export async function benchMemory({ report, wanted }: Context, options: MemoryOp
 
 const mib = (bytes: number): number => bytes / 2 ** 20;
 
-async function count(model: BenchModel, optimizer: string) {
-  const device = await connectNull({ weightless: true });
+async function count(model: BenchModel, optimizer: string, precision: MatmulPrecision) {
+  const device = await connectNull({ weightless: true, precision });
   const { step, data, params, state } = await trainingStep(model, optimizer);
   const kept = treeLeaves<Tensor>([params, state]).reduce((bytes, t) => bytes + 4 * t.size, 0);
   const batch = await data(0);

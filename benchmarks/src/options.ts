@@ -23,6 +23,7 @@ export interface Options {
   readonly optimizers: readonly string[] | undefined;
   readonly steps: number;
   readonly list: boolean;
+  readonly updates: boolean;
 }
 
 /** What `--help` prints. */
@@ -43,7 +44,8 @@ export const usage = `Usage: npm run bench -- ${suites.join("|")} [options]
   --models ${models.map((m) => m.name).join(",")}   train, replay, memory: which; default: all on a GPU, the first on a CPU
   --optimizers ${optimizerNames.join(",")}
   --steps N                train: most timed steps; moe, replay, profile: timed steps; default 20
-  --list                   replay: the kernels of each step, counted by label`;
+  --list                   replay: the kernels of each step, counted by label
+  --updates                profile: the optimizer steps of optim instead of training steps`;
 
 /** Reads the command line. @returns undefined if it asks for help @throws Error for anything it does not know */
 export function readOptions(args: readonly string[]): Options | undefined {
@@ -63,6 +65,7 @@ export function readOptions(args: readonly string[]): Options | undefined {
       optimizers: { type: "string" },
       steps: { type: "string", default: "20" },
       list: { type: "boolean", default: false },
+      updates: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
@@ -88,6 +91,7 @@ export function readOptions(args: readonly string[]): Options | undefined {
     optimizers: values.optimizers?.split(",").map((name) => oneOf("--optimizers", name, optimizerNames)),
     steps: positive("--steps", values.steps),
     list: values.list,
+    updates: values.updates,
   };
 }
 

@@ -1,6 +1,8 @@
-// profile.ts: `npm run bench -- profile`: where the time of a training step goes, kernel by kernel.
-import { type Profile, profile } from "@mc/tensor";
+// profile.ts: `npm run bench -- profile`: where the time of a training step goes, or an optimizer's step, kernel by kernel.
+import { type Profile, profile, realise } from "@mc/tensor";
 import { type Context, withFreshDevice } from "./lib/context.ts";
+import { stepper } from "./optim/update.ts";
+import { updates } from "./optim/updates.ts";
 import { models, trainingStep } from "./train/models.ts";
 
 /** What to run. */
@@ -11,6 +13,8 @@ export interface ProfileOptions {
   readonly optimizers?: readonly string[];
   /** Runs behind each median; at most three where a CPU computes. */
   readonly steps: number;
+  /** Instead of training steps: the optimizer steps of `optim`. */
+  readonly updates: boolean;
 }
 
 /** Profiles each step on a device of its own: a line of totals, then one for each group of kernels, the longest first. */
@@ -22,18 +26,28 @@ export async function benchProfile(context: Context, options: ProfileOptions): P
     ...(peaks.f16 !== undefined && { tensorGflops: 1000 * peaks.f16 }),
   };
   const runs = small ? Math.min(3, options.steps) : options.steps;
+  const profileOptions = { runs, ...(roofline && { roofline }) };
+  const print = (name: string, p: Profile): void => {
+    for (const line of profileLines(name, p)) report.line({ ...line });
+    report.note(`${name}\n${p}`);
+  };
+  if (options.updates) {
+    for (const u of updates(small).filter(({ name }) => wanted(`profile ${name}`))) {
+      await withFreshDevice(connection, async () => {
+        const [params, gradients] = await realise([u.params(), u.gradients()[0]!] as const);
+        const stepping = await stepper(u.optimizer(), params, u);
+        print(u.name, await profile(stepping.update, [stepping.input(gradients)], profileOptions));
+      });
+    }
+    return;
+  }
   for (const model of models.filter((m) => (options.models ?? ["0.87M"]).includes(m.name))) {
     for (const optimizer of options.optimizers ?? ["muonclip"]) {
       const name = `${model.name} ${optimizer}`;
       if (!wanted(`profile ${name}`)) continue;
       await withFreshDevice(connection, async () => {
         const { step, params, state, data } = await trainingStep(model, optimizer);
-        const p = await profile(step, [{ params, state, batch: await data(0) }], {
-          runs,
-          ...(roofline && { roofline }),
-        });
-        for (const line of profileLines(name, p)) report.line({ ...line });
-        report.note(`${name}\n${p}`);
+        print(name, await profile(step, [{ params, state, batch: await data(0) }], profileOptions));
       });
     }
   }

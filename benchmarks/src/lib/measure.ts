@@ -18,22 +18,38 @@ export function summarise(times: readonly number[]): Timing {
 const fewest = 3;
 const most = 25;
 
+/** Work that one submission holds where calls may share it, milliseconds, and the most calls. */
+const submission = { ms: 1, calls: 16 };
+
+/** How to measure. */
+export interface MeasureOptions {
+  /** Seconds to spend on samples, about; calls that are too slow for it are still timed three times. As many go before, untimed. */
+  readonly budget: number;
+  /**
+   * Whether short calls share a submission, as the kernels of a training step do; default false: each is submitted by itself, as
+   * steps of a loop are. What lies between two submissions (0.02 ms) counts then.
+   */
+  readonly together?: boolean;
+}
+
 /**
  * Median, least and largest time of `call`. The device is waited for once a sample, so a sample holds enough calls that the wait
  * (about 0.1 ms) does not count; what counts is the larger of the device's time and JavaScript's.
- *
- * @param budget - seconds to spend, about; calls that are too slow for it are still timed three times
  */
-export async function measure(device: Device, call: () => void, budget: number): Promise<Timing> {
+export async function measure(device: Device, call: () => void, options: MeasureOptions): Promise<Timing> {
+  const { budget, together = false } = options;
+  let perSubmit = 1;
   const sample = async (calls: number): Promise<number> => {
     const start = performance.now();
-    for (let i = 0; i < calls; i++) {
+    for (let i = 1; i <= calls; i++) {
       call();
-      await undefined; // as in a training loop, each call's commands are submitted before the next is made
+      if (i % perSubmit === 0) await undefined; // encoded commands are submitted in a microtask
     }
     await device.settle();
     return performance.now() - start;
   };
+  // a GPU that has idled, as while a kernel was compiled, is slower for a tenth of a second: nothing counts before
+  const end = performance.now() + 1000 * budget;
   // long enough samples: a tenth of the budget
   const wanted = budget * 100;
   let calls = 1;
@@ -42,6 +58,8 @@ export async function measure(device: Device, call: () => void, budget: number):
     calls = Math.min(4096, Math.ceil(calls * Math.min(8, Math.max(1.5, wanted / time))));
     time = await sample(calls);
   }
+  if (together) perSubmit = Math.max(1, Math.min(submission.calls, Math.floor((submission.ms * calls) / time)));
+  while (performance.now() < end) await sample(calls);
   const times: number[] = [];
   let spent = 0;
   while (times.length < fewest || (spent < budget * 1000 && times.length < most)) {

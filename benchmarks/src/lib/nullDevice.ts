@@ -1,16 +1,22 @@
 // lib/nullDevice.ts: a device on Dawn's null backend, which validates and records everything and runs nothing.
-import { connect, type Device } from "@mc/tensor";
+import { connect, type Device, type MatmulPrecision } from "@mc/tensor";
 
 /** Dawn's null backend, kept: Dawn ends the process if what `create` returned is collected while a device lives. */
 let dawn: GPU | undefined;
 
+/** What the device is to be. */
+interface NullOptions {
+  readonly weightless?: boolean;
+  readonly precision?: MatmulPrecision;
+}
+
 /**
- * A device that computes nothing.
+ * A device that computes nothing. In f16 its matrix unit is an emulated one: plans and buffers are those of a real one.
  *
  * @param weightless - its buffers have any size and hold nothing, and its commands go nowhere: to count the memory of models that
  * the null backend's 512 MiB do not hold
  */
-export async function connectNull({ weightless = false } = {}): Promise<Device> {
+export async function connectNull({ weightless = false, precision = "f32" }: NullOptions = {}): Promise<Device> {
   const { create, globals } = await import("webgpu");
   Object.assign(globalThis, globals);
   dawn ??= create(["backend=null"]);
@@ -29,7 +35,12 @@ export async function connectNull({ weightless = false } = {}): Promise<Device> 
     maxComputeWorkgroupStorageSize,
   };
   const gpu = await adapter.requestDevice({ requiredLimits });
-  return connect({ device: "webgpu", gpu: weightless ? withoutWeight(gpu) : gpu, softwareAdapter: false });
+  return connect({
+    device: "webgpu",
+    gpu: weightless ? withoutWeight(gpu) : gpu,
+    softwareAdapter: false,
+    ...(precision === "f16" && { matmulPrecision: "f16", variants: { matrixUnit: "emulated" } }),
+  });
 }
 
 /** Of an H200: bindings of 2 GiB, workgroups with 48 KiB. */

@@ -38,7 +38,7 @@ async function runCase({ device, precision, peaks, budget }: Context, c: Case) {
   const error = await c.check({ inputs, outputs, again: call });
   const tolerance = precision === "f16" ? (c.toleranceHalf ?? 4e-3) : (c.tolerance ?? 1e-5);
   if (!(error <= tolerance)) throw new Error(`relative error ${error}, at most ${tolerance} is right`);
-  const timing = await measure(device, run, budget);
+  const timing = await measure(device, run, { budget, together: true });
   const costs = await replayCosts(device, run, budget);
   for (const t of [...inputs, ...outputs]) t.dispose();
   return {

@@ -37,10 +37,18 @@ interface StepInput {
   readonly gradients: Named;
 }
 
+interface StepOutput {
+  readonly params: Named;
+  readonly state: OptimizerState;
+}
+
 /** A compiled step that keeps its own parameters and state. */
 export interface Stepper {
   readonly params: Named;
   step(gradients: Named): void;
+  /** The compiled function itself, and what the next step would call it with. */
+  readonly update: (input: StepInput) => StepOutput;
+  input(gradients: Named): StepInput;
 }
 
 /** Compiles an update and starts from `params`, which it takes over. */
@@ -50,7 +58,7 @@ export async function stepper(
   { split = (g) => g, extras = {} }: { split?: (gradients: Named) => Named; extras?: Extras } = {},
 ): Promise<Stepper> {
   const update = compile(
-    ({ params, state, gradients }: StepInput) => {
+    ({ params, state, gradients }: StepInput): StepOutput => {
       const next = optimizer.update(split(gradients), state, params, extras);
       return { params: next.params, state: next.state };
     },
@@ -65,6 +73,8 @@ export async function stepper(
     step(gradients) {
       ({ params, state } = update({ params, state, gradients }));
     },
+    update,
+    input: (gradients) => ({ params, state, gradients }),
   };
 }
 
@@ -93,7 +103,7 @@ async function runUpdate({ device, precision, peaks, budget }: Context, u: Updat
   if (!(worst <= tolerance)) throw new Error(`relative error ${worst}, at most ${tolerance} is right`);
 
   const last = gradients.at(-1)!;
-  const timing = await measure(device, () => stepping.step(last), budget);
+  const timing = await measure(device, () => stepping.step(last), { budget });
   const costs = await replayCosts(device, () => stepping.step(last), budget);
   for (const t of treeLeaves<Tensor>([stepping.params, gradients])) t.dispose();
   return {

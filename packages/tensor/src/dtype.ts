@@ -3,6 +3,9 @@
 /** Element type of a tensor. `bool` reads back as 0 and 1. */
 export type DType = "f32" | "i32" | "u32" | "bool";
 
+/** How a device stores elements: f16 holds f32 that only products on a matrix unit read. */
+export type StoredType = DType | "f16";
+
 /** What `await tensor.data()` gives: Float32Array (Float64Array on an f64 CPU device), Int32Array, Uint32Array, Uint8Array. */
 export type TypedArray = Float32Array | Float64Array | Int32Array | Uint32Array | Uint8Array;
 
@@ -28,10 +31,11 @@ export function hostBytes(dtype: DType, precision: Precision): number {
   return arrayType(dtype, precision).BYTES_PER_ELEMENT;
 }
 
-/** Bytes of one element in a device's memory: on a GPU four, of a bool too. */
+/** Bytes of one element in a device's memory: on a GPU four, of a bool too, and two of an f16. */
 export function deviceBytes(
-  dtype: DType,
+  dtype: StoredType,
   device: { readonly kind: "cpu" | "webgpu"; readonly precision: Precision },
 ): number {
+  if (dtype === "f16") return 2;
   return device.kind === "webgpu" ? 4 : hostBytes(dtype, device.precision);
 }

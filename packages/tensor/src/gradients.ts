@@ -133,8 +133,9 @@ export function inputGradients(
     case "iota":
     case "stop":
       return [];
+    case "half":
     case "pick":
-      throw new Error("internal: pick is handled by the walker");
+      throw new Error(`internal: the walker does not see ${k.kind}; please report this`);
   }
 }
 

@@ -24,7 +24,7 @@ export type ReduceKind = "sum" | "max" | "min" | "argmax";
  * What a node does. The compiler knows these kinds and no op by name:
  * leaves (buffer, input, constant, iota), element-wise maps, views (index arithmetic in the consumer), gather (a view with a
  * data-dependent coordinate), reductions over trailing axes, matmul, concat, fused ops with several outputs and `pick`,
- * an identity that orders (barrier), and what means something to autograd only (variable, stop, checkpoint).
+ * an identity that orders (barrier), one that rounds (half), and what means something to autograd only (variable, stop, checkpoint).
  */
 export type Kind =
   | { readonly kind: "buffer"; readonly storage: Storage }
@@ -57,6 +57,8 @@ export type Kind =
       /** Computes the values again from others that are given. */
       readonly recompute: (given: readonly Node[]) => readonly Node[];
     }
+  /** The input rounded to f16, for products on a matrix unit and nobody else. Only lowering makes it: to all others it is f32. */
+  | { readonly kind: "half" }
   /** The first input, for readers that must not run before the other inputs are known. Never equal to the input itself. */
   | { readonly kind: "barrier" }
   | { readonly kind: "variable" }
@@ -191,6 +193,7 @@ export function nodeKey(node: Node): string {
     case "reshape":
     case "expand":
     case "barrier":
+    case "half":
     case "stop":
       return head;
   }

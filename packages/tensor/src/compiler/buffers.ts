@@ -7,7 +7,7 @@ import { sizeOf } from "../shape.ts";
 import type { Arena } from "./coalesce.ts";
 import type { Draft } from "./draft.ts";
 import type { Schedule, SchedulerSettings } from "./schedule.ts";
-import { isLeaf } from "./store.ts";
+import { isLeaf, storedType, wordsOf } from "./store.ts";
 
 /**
  * Elements up to which the runtime copies an input into a buffer of the plan: then its kernels find the same buffers at every
@@ -18,7 +18,7 @@ export const SMALL_INPUT = 1 << 18;
 /** A buffer of a plan. */
 export interface Slot {
   readonly dtype: DType;
-  /** Elements: those of its largest value. */
+  /** Elements, or words that hold two f16: those of its largest value. */
   readonly size: number;
   /** "leaf": given by the caller; "output": handed to the caller; "temporary": lives inside the plan; "arena": leaves that are updated side by side; "table": holds `values`, always. */
   readonly role: "leaf" | "output" | "temporary" | "arena" | "table";
@@ -74,7 +74,7 @@ export function assignBuffers(
 
   const slots: Slot[] = leaves.map((n) => ({ dtype: n.dtype, size: sizeOf(n.shape), role: "leaf" }));
   const slotOf = new Map<Node, number>(leaves.map((n, i) => [n, i]));
-  const fits = (a: Node, b: Node): boolean => a.dtype === b.dtype && sizeOf(a.shape) === sizeOf(b.shape);
+  const fits = (a: Node, b: Node): boolean => storedType(a) === storedType(b) && sizeOf(a.shape) === sizeOf(b.shape);
 
   /** Whether kernel `at`, the first writer of `target`, may write over `source`. */
   const mayReplace = (source: Node, target: Node, at: number): boolean => {
@@ -154,7 +154,7 @@ export function assignBuffers(
       );
       const tenant = heir
         ? tenantOf.get(heir)!
-        : { nodes: [], dtype: owner.dtype, size: sizeOf(owner.shape), from: at, to: at };
+        : { nodes: [], dtype: owner.dtype, size: wordsOf(owner), from: at, to: at };
       tenant.nodes.push(owner);
       tenant.to = lastRead.get(owner)!;
       tenantOf.set(owner, tenant);

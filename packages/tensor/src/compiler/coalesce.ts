@@ -15,7 +15,7 @@ import { createNode, type Node } from "../node.ts";
 import { sizeOf } from "../shape.ts";
 import { indexKey, linearIndex } from "./affine.ts";
 import { type Draft, rootCoordinates } from "./draft.ts";
-import { isLeaf } from "./store.ts";
+import { isLeaf, storedType } from "./store.ts";
 import { ValueBuilder, variables, visitValues } from "./values.ts";
 import { type Window, windowOf } from "./windows.ts";
 
@@ -109,7 +109,8 @@ function candidateOf(draft: Draft, graph: DraftGraph): Candidate | undefined {
   const values = [];
   for (const { node, target, place } of roots) {
     const at = rootCoordinates(space, node);
-    if (target !== node || graph.placed.has(node) || indexKey(place(at)) !== own) return undefined;
+    if (target !== node || graph.placed.has(node) || storedType(node) === "f16" || indexKey(place(at)) !== own)
+      return undefined;
     const value = builder.root(node, at);
     builder.define(node, value);
     values.push(value);

@@ -1,6 +1,6 @@
 // compiler/kernel.ts: what the scheduler hands to a device: loops over values, matrix products, fused ops. Buffers are
 // bindings 0..n-1; all shapes, offsets and strides are constants.
-import type { DType } from "../dtype.ts";
+import type { DType, StoredType } from "../dtype.ts";
 import type { FusedOp, TensorSpec } from "../fused.ts";
 import type { MatmulTraits, ReduceKind } from "../node.ts";
 import type { ScalarOp } from "../scalar.ts";
@@ -47,7 +47,7 @@ export interface Store<S = unknown> {
 
 /** How a kernel touches a buffer. One binding per buffer: "readwrite" where the kernel updates in place. */
 export interface Binding {
-  readonly dtype: DType;
+  readonly dtype: StoredType;
   /** Elements in the buffer. */
   readonly size: number;
   readonly access: "read" | "write" | "readwrite";

@@ -1,9 +1,11 @@
 // compiler/lower.ts: from the user's graph to the graph that is scheduled: views folded, equal nodes made one, fused ops
-// replaced by their reference where the device has no kernel.
+// replaced by their reference where the device has no kernel, operands of large products stored in f16 where a matrix unit reads them.
 import type { Device } from "../device/device.ts";
 import { createNode, type Node, nodeKey, topologicalOrder } from "../node.ts";
 import { sameShape, sizeOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
+import { halfOperands } from "./halves.ts";
+import type { SchedulerSettings } from "./schedule.ts";
 
 // A sum of more than this many elements in fewer than STAGE_ROWS rows is computed in two stages, so that a GPU has work for
 // all its cores and rounding grows with the square root of the length.
@@ -22,7 +24,7 @@ export interface Lowered {
 }
 
 /** Rewrites the graph below `roots`. Shapes, values and leaves stay. */
-export function lower(roots: readonly Node[], device: Device): Lowered {
+export function lower(roots: readonly Node[], device: Device, settings: SchedulerSettings): Lowered {
   const done = new Map<Node, Node>();
   const unique = new Map<string, Node>();
   const users = new Map<Node, number>();
@@ -99,6 +101,8 @@ export function lower(roots: readonly Node[], device: Device): Lowered {
       case "pad":
         if (sameShape(node.shape, input.shape)) return input;
         return intern(withInputs(node, inputs));
+      case "matmul":
+        return intern(withInputs(node, halfOperands(node, inputs, device, settings, intern)));
       case "reduce":
         return k.reduce === "sum"
           ? intern(stagedSum(withInputs(node, inputs), k.axes, device))

@@ -1,5 +1,6 @@
 // compiler/plan.ts: from wanted nodes to launches: lower, schedule, assign buffers, write each kernel down.
 import type { Device, Launch } from "../device/device.ts";
+import type { StoredType } from "../dtype.ts";
 import { invariant } from "../errors.ts";
 import { type Node, topologicalOrder } from "../node.ts";
 import { addIndex, affineStrides, constantIndex, type Index, linearIndex, reshapeCoordinates } from "./affine.ts";
@@ -9,7 +10,7 @@ import { type Draft, type Root, rootCoordinates, spreadShape } from "./draft.ts"
 import type { Binding, FusedOperand, KernelSpec, MatrixOperand, Reduction, Store, Value } from "./kernel.ts";
 import { lower } from "./lower.ts";
 import { defaultSettings, type Schedule, type SchedulerSettings, schedule } from "./schedule.ts";
-import { affineView, isLeaf } from "./store.ts";
+import { affineView, isLeaf, storedType } from "./store.ts";
 import { resultValue, ValueBuilder, variables, visitValues } from "./values.ts";
 import { lookUp, type Window } from "./windows.ts";
 
@@ -38,7 +39,7 @@ export interface PlanRequest {
 
 export function makePlan({ device, leaves, outputs, donated = new Map(), settings: given = {} }: PlanRequest): Plan {
   const settings = { ...defaultSettings, ...given };
-  const { roots: wanted, written } = lower(outputs, device);
+  const { roots: wanted, written } = lower(outputs, device, settings);
   const fusedContiguous = (node: Node): boolean => {
     const k = node.kind;
     invariant(k.kind === "fused", "only fused nodes have kernels");
@@ -71,6 +72,7 @@ export function makePlan({ device, leaves, outputs, donated = new Map(), setting
 class Bindings {
   readonly slots: number[] = [];
   private readonly access: Binding["access"][] = [];
+  private readonly types: StoredType[] = [];
   private readonly sizes: number[] = [];
   private readonly buffers: BufferPlan;
   /** Arenas that are bound as wholes: of others the kernel binds the parts that it needs, so that its code holds no offsets. */
@@ -95,14 +97,16 @@ class Bindings {
     if (binding < 0) {
       binding = this.slots.push(place.slot) - 1;
       this.sizes[binding] = place.size;
+      this.types[binding] = storedType(node);
       this.access[binding] = access;
     } else if (this.access[binding] !== access) this.access[binding] = "readwrite";
+    invariant(this.types[binding] === storedType(node), "a kernel's buffer holds elements of one type");
     return { binding, offset: place.offset };
   }
 
   list(): Binding[] {
-    return this.slots.map((slot, i) => ({
-      dtype: this.buffers.slots[slot]!.dtype,
+    return this.slots.map((_, i) => ({
+      dtype: this.types[i]!,
       size: Math.max(1, this.sizes[i]!),
       access: this.access[i]!,
     }));

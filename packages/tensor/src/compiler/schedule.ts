@@ -27,6 +27,11 @@ export interface SchedulerSettings {
   readonly spreadRows: number;
   /** Compute like updates of many donated tensors in one kernel, where `merge` is set. Default true. */
   readonly coalesce: boolean;
+  /**
+   * Operations of a product on a matrix unit from which on its operands are stored in f16, by the kernels that make them: else
+   * they are rounded on the way in. Default 2^30, about 10 microseconds.
+   */
+  readonly halfFlops: number;
   /** Buffers of one kernel; undefined: the device class's own limit. */
   readonly maxBindings?: number;
 }
@@ -39,6 +44,7 @@ export const defaultSettings: SchedulerSettings = {
   reuse: true,
   spreadRows: 256,
   coalesce: true,
+  halfFlops: 2 ** 30,
 };
 
 // Values that a joined kernel may compute for a point: bounds the length of its code.

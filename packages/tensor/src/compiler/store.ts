@@ -1,5 +1,6 @@
 // compiler/store.ts: which nodes of the lowered graph get memory. All others are recomputed inside the kernels that read them.
 import type { Traits } from "../device/device.ts";
+import type { StoredType } from "../dtype.ts";
 import { DeviceError, invariant } from "../errors.ts";
 import { type KindName, type Node, topologicalOrder } from "../node.ts";
 import { exprCost } from "../scalar.ts";
@@ -28,7 +29,17 @@ export interface AffineView {
 export const isLeaf = (node: Node): boolean => node.kind.kind === "buffer" || node.kind.kind === "input";
 const views: ReadonlySet<KindName> = new Set(["reshape", "permute", "expand", "slice", "flip", "barrier"]);
 const isView = (node: Node): boolean => views.has(node.kind.kind);
-const alwaysStored = (node: Node): boolean => ["reduce", "matmul", "pick", "concat"].includes(node.kind.kind);
+const alwaysStored = (node: Node): boolean => ["reduce", "matmul", "pick", "concat", "half"].includes(node.kind.kind);
+
+/** How a node's elements lie in memory. A concat is of one type, that of its pieces; one without any stands for an arena. */
+export function storedType({ kind, inputs: [piece], dtype }: Node): StoredType {
+  if (kind.kind === "half") return "f16";
+  return kind.kind === "concat" && piece ? storedType(piece) : dtype;
+}
+
+/** Four-byte words that a node takes. */
+export const wordsOf = (node: Node): number =>
+  storedType(node) === "f16" ? Math.ceil(sizeOf(node.shape) / 2) : sizeOf(node.shape);
 
 /** The node below a chain of views. */
 export function viewBase(node: Node): Node {

@@ -121,6 +121,8 @@ export class ValueBuilder {
           k.expr,
           node.inputs.map((n) => () => this.read(n, at, mask)),
         );
+      case "half":
+        return this.read(input, at, mask); // rounded where it is stored
       case "pad": {
         const inside = at.map((c, i) => addIndex(c, constantIndex(-k.before[i]!)));
         let condition: NodeValue | undefined;

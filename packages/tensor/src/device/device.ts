@@ -39,6 +39,11 @@ export interface Traits {
   readonly matmulEpilogue: boolean;
   /** Whether compiled plans own copies of their inputs and outputs, so that bind groups stay valid from replay to replay. */
   readonly ownsEdges: boolean;
+  /**
+   * Products run on a matrix unit, where their sides and inner dimension are at least so large: operands are rounded to f16, and
+   * may be stored so. Undefined: products read f32.
+   */
+  readonly leastHalf: number | undefined;
   /** "cpu" | "webgpu": which kernels fused ops offer. */
   readonly kind: "cpu" | "webgpu";
 }

@@ -4,7 +4,7 @@ import type { KernelSpec } from "../compiler/kernel.ts";
 import { leavesOf, makePlan, type Plan } from "../compiler/plan.ts";
 import { connectedDevice } from "../device/current.ts";
 import type { Device } from "../device/device.ts";
-import { type DType, deviceBytes } from "../dtype.ts";
+import { deviceBytes, type StoredType } from "../dtype.ts";
 import { Tensor } from "../tensor.ts";
 import { compile, recordingOf } from "./compile.ts";
 import type { Recording } from "./record.ts";
@@ -19,7 +19,7 @@ export interface KernelExplanation {
   readonly variant: string;
   /** Size of the space it runs over: points and reduced length, [batch, m, n, k] of a product, a fused op's first output. */
   readonly shape: readonly number[];
-  readonly bindings: readonly { readonly dtype: DType; readonly size: number; readonly access: string }[];
+  readonly bindings: readonly { readonly dtype: StoredType; readonly size: number; readonly access: string }[];
   /** Dispatches of one run: passes of the kernel; a product split along k has two. */
   readonly dispatches: number;
   /**

@@ -78,6 +78,16 @@ describe("many dimensions and many inputs", () => {
     await expect(t.reshape(y, [-1])).toBeAllClose(expected);
   });
 
+  test("products of flipped matrices", async () => {
+    const [x, y] = [t.normal(t.key(1), [24, 32]), t.normal(t.key(2), [32, 24])];
+    for (const axis of [0, 1, [0, 1]]) {
+      const views = [t.flip(x, axis), t.flip(y, axis)] as const;
+      const [u, v] = await Promise.all(views.map(async (z) => tensor(await z.data(), { shape: z.shape })));
+      await expect(t.matmul(...views)).toBeAllClose(t.matmul(u!, v!));
+      await expect(t.matmul(t.mT(views[0]), t.mT(views[1]))).toBeAllClose(t.matmul(t.mT(u!), t.mT(v!)));
+    }
+  });
+
   test("a sum of 30 tensors, more than any kernel binds", async () => {
     const xs = Array.from({ length: 30 }, (_, i) => tensor([i, 2 * i]));
     await expect(xs.reduce((a, b) => t.add(a, b))).toBeAllClose([435, 870]);

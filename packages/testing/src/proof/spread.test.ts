@@ -45,6 +45,8 @@ test.each(Object.keys(functions))("%s is one kernel and right at widths off ever
     [2, 3, 5],
     [3, 70],
     [2, 301],
+    [2, 3, 8],
+    [3, 132],
   ]) {
     const inputs = (device: Device): [Tensor, Tensor] => [
       normal(key(1, { device }), shape),

@@ -27,7 +27,7 @@ interface CpuExecutable extends Executable {
 }
 
 // Plans that bind many buffers make long functions, which the JavaScript engine compiles badly.
-const traits: Traits = { kind: "cpu", maxBindings: 16, matmulEpilogue: false, ownsEdges: false };
+const traits: Traits = { kind: "cpu", maxBindings: 16, matmulEpilogue: false, ownsEdges: false, leastHalf: undefined };
 
 /** The CPU as a device; made by `connect({ device: "cpu" })`. */
 export class CpuDevice implements Device {

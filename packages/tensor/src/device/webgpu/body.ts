@@ -1,8 +1,7 @@
 // device/webgpu/body.ts: statements of a WGSL function from Values. Each value is computed once, in the outermost loop that
 // has all its variables.
 import { type Index, indexKey } from "../../compiler/affine.ts";
-import type { Store, Value } from "../../compiler/kernel.ts";
-import type { DType } from "../../dtype.ts";
+import type { Binding, Store, Value } from "../../compiler/kernel.ts";
 import { type ScalarOp, scalarRow } from "../../scalar.ts";
 import { wgslLiteral } from "./helpers.ts";
 
@@ -24,7 +23,7 @@ interface Level {
 /** What the surroundings of a body decide. */
 export interface BodyOptions {
   /** Text of element `index` (a u32 expression without side effects) of a binding; bool bindings give bool. */
-  readonly load: (binding: number, index: string, dtype: DType) => string;
+  readonly load: (binding: number, index: string) => string;
   /** Text of reduction `n`'s result, defined at the outermost level. */
   readonly result: (n: number) => string;
 }
@@ -122,7 +121,7 @@ export class Body {
         const mask = value.mask && this.named(value.mask);
         const level = Math.max(index.level, mask?.level ?? 0);
         const at = mask ? `select(0u, ${index.text}, ${mask.text})` : index.text;
-        this.let(key, "x", this.options.load(value.source, at, value.dtype), level);
+        this.let(key, "x", this.options.load(value.source, at), level);
         return;
       }
       case "op": {
@@ -249,9 +248,20 @@ export function unravel(
   return names;
 }
 
-/** `load` for bindings that hold one element an entry. */
-export const loadElement = (binding: number, index: string, dtype: DType): string =>
-  dtype === "bool" ? `(b${binding}[${index}] != 0u)` : `b${binding}[${index}]`;
+/** Statement that stores one element to a binding that holds one an entry. */
+export function storeLine(bindings: readonly Binding[], target: number, at: string, text: string): string {
+  switch (bindings[target]!.dtype) {
+    case "bool":
+      return `b${target}[${at}] = select(0u, 1u, ${text});`;
+    case "f16": {
+      // another thread may write the word's other half at the same time
+      const [word, shift] = [`&b${target}[(${at}) >> 1u]`, `(((${at}) & 1u) * 16u)`];
+      return `atomicAnd(${word}, 0xffff0000u >> ${shift}); atomicOr(${word}, pack2x16float(vec2<f32>(${text}, 0.0f)) << ${shift});`;
+    }
+    default:
+      return `b${target}[${at}] = ${text};`;
+  }
+}
 
 /** Whether a store is of a single element that rides in a kernel of many points: one thread writes it, not all to one place. */
 export const isRider = ({ index }: Store<number>, points: number): boolean => points > 1 && index.terms.length === 0;

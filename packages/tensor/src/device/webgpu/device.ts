@@ -19,6 +19,7 @@ import { BindGroups, scratchParts } from "./bindGroups.ts";
 import { Commands, submitsOf } from "./commands.ts";
 import { emitWgsl } from "./emitWgsl.ts";
 import type { MatrixUnit } from "./matmul/matrixUnit.ts";
+import { leastSize } from "./matmul/tensorTiles.ts";
 import { BufferPool, type GpuMemory, pieceBytes } from "./memory.ts";
 import { type GpuExecutable, PipelineCache } from "./pipelines.ts";
 import type { Target, Variants } from "./program.ts";
@@ -26,7 +27,13 @@ import { ReadbackRing } from "./readback.ts";
 import { launchTimes, noTimestamps, Stopwatch } from "./stopwatch.ts";
 
 /** Equal on every WebGPU host, whatever its limits: kernels and what they compute must not depend on the adapter. */
-const traits: Traits = { kind: "webgpu", maxBindings: 8, matmulEpilogue: true, ownsEdges: true };
+const traitsOf = (matrixUnit: boolean): Traits => ({
+  kind: "webgpu",
+  maxBindings: 8,
+  matmulEpilogue: true,
+  ownsEdges: true,
+  leastHalf: matrixUnit ? leastSize : undefined,
+});
 
 /**
  * What a storage holds, and what is watched for being dropped. It passes from a donated storage to the next one as it is: to
@@ -50,7 +57,7 @@ export interface WebGpuDeviceOptions {
 export class WebGpuDevice implements Device {
   readonly kind = "webgpu";
   readonly precision = "f32";
-  readonly traits = traits;
+  readonly traits: Traits;
   readonly matmulPrecision: MatmulPrecision;
   readonly description: string;
   readonly software: boolean;
@@ -81,6 +88,7 @@ export class WebGpuDevice implements Device {
     this.gpu = gpu;
     this.description = description;
     this.software = software;
+    this.traits = traitsOf(matrixUnit !== undefined);
     this.matmulPrecision = matrixUnit ? "f16" : "f32";
     this.target = {
       software,

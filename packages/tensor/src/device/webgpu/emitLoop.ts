@@ -3,18 +3,26 @@ import type { LoopKernel, Reduction, Spread, Store } from "../../compiler/kernel
 import type { DType } from "../../dtype.ts";
 import { invariant } from "../../errors.ts";
 import { sizeOf } from "../../shape.ts";
-import { Body, isRider, loadElement, unravel } from "./body.ts";
+import { Body, isRider, storeLine, unravel } from "./body.ts";
 import { storageType, wgslLiteral, wgslType } from "./helpers.ts";
-import { accessOf, bindingCode, grid, moduleCode, type Program, type Target, workgroupNumber } from "./program.ts";
+import {
+  accessOf,
+  bindingCode,
+  elementText,
+  grid,
+  moduleCode,
+  type Program,
+  type Target,
+  workgroupNumber,
+} from "./program.ts";
 import { chooseLanes, type Lanes } from "./reduceRegime.ts";
-import { chooseWide, emitWide } from "./wide.ts";
+import { chooseWide, emitWide, emitWideStores, type Wide, type WideSpace, wideStores } from "./wide.ts";
 
 /** Statements that store `stores`: every value first, then every write. */
-export function emitStores(stores: readonly Store<number>[], body: Body): void {
+export function emitStores({ stores, bindings }: Pick<LoopKernel, "stores" | "bindings">, body: Body): void {
   const writes = stores.map(({ target, index, value }) => {
     const at = body.index(index);
-    const text = body.value(value);
-    return `b${target}[${at}] = ${value.dtype === "bool" ? `select(0u, 1u, ${text})` : text};`;
+    return storeLine(bindings, target, at, body.value(value));
   });
   for (const write of writes) body.line(write);
 }
@@ -31,7 +39,12 @@ export function emitLoop(kernel: LoopKernel, target: Target): Program {
   if (wide) return emitWide(kernel, wide, target);
   const lanes = chooseLanes(kernel, target);
   const { workgroups, width } = grid(label, Math.ceil(points / lanes.points));
-  const body = new Body(new Map(shape.map((_, i) => [i, `v${i}`])), { load: loadElement, result: (n) => `r${n}` });
+  const wideSpread = spread && chooseWideSpread(kernel, spread);
+  const vec4 = wideSpread?.vec4 ?? new Set();
+  const body = new Body(new Map(shape.map((_, i) => [i, `v${i}`])), {
+    load: (b, at) => elementText(bindings[b]!, b, vec4.has(b), at),
+    result: (n) => `r${n}`,
+  });
 
   const threads = lanes.points * lanes.lanes;
   const group = workgroupNumber("workgroup", width, workgroups[1]);
@@ -51,7 +64,7 @@ export function emitLoop(kernel: LoopKernel, target: Target): Program {
   const storeIf = (conditions: readonly string[], some: readonly Store<number>[]): void => {
     if (some.length === 0) return;
     body.open(new Map());
-    emitStores(some, body);
+    emitStores({ stores: some, bindings }, body);
     const lines = body.close();
     if (conditions.length > 0) lines.splice(0, lines.length, `if (${conditions.join(" && ")}) {`, ...lines, "}");
     for (const line of lines) body.line(line);
@@ -65,7 +78,7 @@ export function emitLoop(kernel: LoopKernel, target: Target): Program {
     [...firstLaneOnly, "place == 0u"],
     stores.filter((s) => isRider(s, points)),
   );
-  if (spread) emitSpread(spread, lanes, points, body);
+  if (spread) emitSpread(kernel, spread, wideSpread, lanes, body);
 
   const shared = new Set(reductions.flatMap((r) => partialTypes(r)));
   const sharedCode =
@@ -78,22 +91,51 @@ ${indent(body.close())}
   return {
     label,
     variant: reductions.length === 0 ? "loop" : lanes.lanes === 1 ? "reduce thread" : "reduce workgroup",
-    code: moduleCode(bindingCode(bindings) + sharedCode, main),
+    code: moduleCode(bindingCode(bindings, vec4) + sharedCode, main),
     passes: [{ entry: "main", workgroups }],
     access,
     scratch: [],
   };
 }
 
-/** Each lane takes every lanes-th element beside the point. */
-function emitSpread({ firstVariable, shape, stores }: Spread<number>, lanes: Lanes, points: number, body: Body): void {
-  body.open(new Map(shape.map((_, i) => [firstVariable + i, shape.length === 1 ? "beside" : `s${i}`])));
-  if (shape.length > 1) unravel(shape, "beside", "s", body);
-  emitStores(stores, body);
+/** What is stored beside the points as a space for `wideStores`: a row's reductions are the same for all of its elements. */
+const spreadSpace = ({ bindings }: LoopKernel, { firstVariable, shape, stores }: Spread<number>): WideSpace => ({
+  shape,
+  stores,
+  bindings,
+  variable: firstVariable + shape.length - 1,
+  resultsVary: false,
+});
+
+/** Whether elements beside the points can be stored four at a time, and how. */
+function chooseWideSpread(kernel: LoopKernel, spread: Spread<number>): Wide | undefined {
+  const wide = wideStores(spreadSpace(kernel, spread));
+  const byPoints = kernel.stores.map((s) => s.target);
+  return wide && !byPoints.some((b) => wide.vec4.has(b)) ? wide : undefined;
+}
+
+/** Each lane takes every lanes-th element beside the point, or every lanes-th four of them. */
+function emitSpread(
+  kernel: LoopKernel,
+  spread: Spread<number>,
+  wide: Wide | undefined,
+  lanes: Lanes,
+  body: Body,
+): void {
+  const { firstVariable, shape } = spread;
+  const last = shape.length - 1;
+  const names = shape.map((_, i) => (wide && i === last ? "first" : last === 0 ? "beside" : `s${i}`));
+  body.open(new Map(names.map((name, i) => [firstVariable + i, name])));
+  const steps = wide ? [...shape.slice(0, -1), shape[last]! / 4] : shape;
+  if (last > 0) unravel(steps, "beside", "s", body);
+  if (wide) {
+    body.line(`let first = ${last > 0 ? `s${last}` : "beside"} * 4u;`);
+    emitWideStores(spreadSpace(kernel, spread), wide, body);
+  } else emitStores({ stores: spread.stores, bindings: kernel.bindings }, body);
   const lines = body.close();
   const [from, step] = lanes.lanes > 1 ? ["lane", lanes.lanes] : ["0u", 1];
-  const inside = lanes.lanes > 1 ? `place < ${points}u && ` : "";
-  body.line(`for (var beside = ${from}; ${inside}beside < ${sizeOf(shape)}u; beside += ${step}u) {`);
+  const inside = lanes.lanes > 1 ? `place < ${sizeOf(kernel.shape)}u && ` : "";
+  body.line(`for (var beside = ${from}; ${inside}beside < ${sizeOf(steps)}u; beside += ${step}u) {`);
   for (const line of lines) body.line(`  ${line}`);
   body.line("}");
 }

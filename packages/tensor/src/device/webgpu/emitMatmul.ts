@@ -5,7 +5,7 @@ import { emitLoop } from "./emitLoop.ts";
 import { matmulAsLoop } from "./matmul/asLoop.ts";
 import { emitBlockMatmul } from "./matmul/block.ts";
 import { emitTensorMatmul, planText, type TensorPlan } from "./matmul/tensorCore.ts";
-import { chooseTensorPlan } from "./matmul/tensorTiles.ts";
+import { chooseTensorPlan, fitPlan } from "./matmul/tensorTiles.ts";
 import { emitTiledMatmul } from "./matmul/tiled.ts";
 import { chooseTile, type TileName, tiles } from "./matmul/tiles.ts";
 import type { MatmulVariant, Program, Target } from "./program.ts";
@@ -35,7 +35,9 @@ export function chooseMatmul(
   if (k === 0) return { variant: "naive", slices: 1 };
   const tensor =
     matrixUnit && kernel.precision === "default"
-      ? (variants.tensor ?? chooseTensorPlan(kernel, matrixUnit, workgroupBytes))
+      ? variants.tensor
+        ? fitPlan(kernel, variants.tensor)
+        : chooseTensorPlan(kernel, matrixUnit, workgroupBytes)
       : undefined;
   if (tensor) return { variant: "tensor", slices: tensor.slices, tensor };
   if (variants.matmul) return { variant: variants.matmul, slices: variants.slices ?? 1 };

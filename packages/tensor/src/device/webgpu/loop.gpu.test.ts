@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { constantIndex, divideIndex, type Index, moduloIndex, valueIndex } from "../../compiler/affine.ts";
 import { collapse } from "../../compiler/collapse.ts";
 import type { LoopKernel, Value } from "../../compiler/kernel.ts";
-import type { DType } from "../../dtype.ts";
+import type { DType, StoredType } from "../../dtype.ts";
 import type { ReduceKind } from "../../node.ts";
 import { type ScalarOp, scalarRow } from "../../scalar.ts";
 import { sizeOf } from "../../shape.ts";
@@ -284,7 +284,7 @@ describe("values", () => {
   });
 });
 
-const close = (x: number, y: number, dtype: DType): boolean =>
+const close = (x: number, y: number, dtype: StoredType): boolean =>
   Object.is(x, y) || x === y || (dtype === "f32" && Math.abs(x - y) <= 1e-4 * Math.max(1, Math.abs(y)));
 
 const ops: Record<"f32" | "i32" | "u32" | "bool", ScalarOp[]> = {

@@ -85,14 +85,37 @@ export function grid(label: string, groups: number): { workgroups: readonly [num
 export const workgroupNumber = (id: string, width: number, height: number): string =>
   height === 1 ? `${id}.x` : `${id}.x + ${id}.y * ${width}u`;
 
-/** Declarations of bindings `b0`, `b1`, ...; those named in `vec4` hold four elements an entry. */
+/** Declarations of bindings `b0`, `b1`, ...; those named in `vec4` hold four elements an entry, or eight f16 that are only read. */
 export function bindingCode(bindings: readonly Binding[], vec4: ReadonlySet<number> = new Set()): string {
   return bindings
-    .map(({ dtype, access }, i) => {
-      const type = vec4.has(i) ? `vec4<${storageType(dtype)}>` : storageType(dtype);
-      return `@group(0) @binding(${i}) var<storage, ${access === "read" ? "read" : "read_write"}> b${i}: array<${type}>;\n`;
+    .map((binding, i) => {
+      const access = binding.access === "read" ? "read" : "read_write";
+      return `@group(0) @binding(${i}) var<storage, ${access}> b${i}: array<${entryType(binding, vec4.has(i))}>;\n`;
     })
     .join("");
+}
+
+/** f16 lies in pairs in a u32: eight are read at a time, four written; one that is written by itself shares its word with another. */
+function entryType({ dtype, access }: Binding, fours: boolean): string {
+  if (dtype !== "f16") return fours ? `vec4<${storageType(dtype)}>` : storageType(dtype);
+  if (access === "read") return fours ? "vec4<u32>" : "u32";
+  return fours ? "vec2<u32>" : "atomic<u32>";
+}
+
+/** Text of the value at `at` of a binding, which is the buffer `b<number>`; `fours`: as `bindingCode` declares it. */
+export function elementText({ dtype, access }: Binding, number: number, fours: boolean, at: string): string {
+  const entry = fours ? `b${number}[(${at}) >> 2u][(${at}) & 3u]` : `b${number}[${at}]`;
+  if (dtype === "bool") return `(${entry} != 0u)`;
+  if (dtype !== "f16") return entry;
+  const pair = `(${at}) >> 1u`;
+  const word = fours
+    ? access === "read"
+      ? `b${number}[(${at}) >> 3u][(${pair}) & 3u]`
+      : `b${number}[(${at}) >> 2u][(${pair}) & 1u]`
+    : access === "read"
+      ? `b${number}[${pair}]`
+      : `atomicLoad(&b${number}[${pair}])`;
+  return `unpack2x16float(${word})[(${at}) & 1u]`;
 }
 
 export const accessOf = (bindings: readonly Binding[]): ("read" | "write")[] =>

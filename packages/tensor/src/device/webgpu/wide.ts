@@ -6,9 +6,17 @@ import { visitValues } from "../../compiler/values.ts";
 import type { DType } from "../../dtype.ts";
 import type { ScalarOp } from "../../scalar.ts";
 import { sizeOf } from "../../shape.ts";
-import { Body, isRider, operation, unravel } from "./body.ts";
-import { storageType } from "./helpers.ts";
-import { accessOf, bindingCode, grid, moduleCode, type Program, type Target, workgroupNumber } from "./program.ts";
+import { Body, isRider, operation, storeLine, unravel } from "./body.ts";
+import {
+  accessOf,
+  bindingCode,
+  elementText,
+  grid,
+  moduleCode,
+  type Program,
+  type Target,
+  workgroupNumber,
+} from "./program.ts";
 
 type KernelValue = Value<number>;
 
@@ -59,41 +67,49 @@ export function chooseWide(kernel: LoopKernel, { variants }: Target): Wide | und
   return forced === "wide" || sizeOf(kernel.shape) >= smallest ? wideStores(kernel) : undefined;
 }
 
+/** Stores over a space. */
+export interface WideSpace extends Pick<LoopKernel, "shape" | "stores" | "bindings"> {
+  /** The variable of the last dimension; default its number in the shape. */
+  readonly variable?: number;
+  /** Whether the kernel's results differ from one element to the next, as a product's do; default true. */
+  readonly resultsVary?: boolean;
+}
+
 /** How stores over a space can be done for four points along its last dimension, or undefined where they cannot. */
-export function wideStores({
-  shape,
-  stores,
-  bindings,
-}: Pick<LoopKernel, "shape" | "stores" | "bindings">): Wide | undefined {
-  const last = shape.length - 1;
-  if (last < 0 || shape[last]! % 4 !== 0) return undefined;
+export function wideStores({ shape, stores, bindings, variable, resultsVary = true }: WideSpace): Wide | undefined {
+  const last = variable ?? shape.length - 1;
+  if (shape.length === 0 || shape.at(-1)! % 4 !== 0) return undefined;
   const varying = new Set<number>();
   const aligned = new Set<number>();
   const misaligned = new Set<number>();
   let possible = true;
-  const access = (binding: number, index: Index, masked: boolean): boolean => {
+  const access = (binding: number, index: Index, masked: boolean, load: boolean): boolean => {
     const coefficient = coefficientOf(index, last, varying);
     if (coefficient === undefined) possible = false;
-    (coefficient === 1 && isAligned(index, last) && !masked ? aligned : misaligned).add(binding);
+    // f16 that a loop reads it reads one by one: nobody copies much of it
+    const together =
+      coefficient === 1 && isAligned(index, last) && !masked && !(load && bindings[binding]!.dtype === "f16");
+    (together ? aligned : misaligned).add(binding);
     return coefficient !== 0;
   };
   visitValues(
     stores.map((s) => s.value),
     (v) => {
-      if (v.kind === "result") varying.add(v.id);
-      else if (v.kind === "op" && v.args.some((a) => varying.has(a.id))) varying.add(v.id);
+      if (v.kind === "result") {
+        if (resultsVary) varying.add(v.id);
+      } else if (v.kind === "op" && v.args.some((a) => varying.has(a.id))) varying.add(v.id);
       else if (v.kind === "index") {
         const coefficient = coefficientOf(v.index, last, varying);
         if (coefficient === undefined) possible = false;
         if (coefficient !== 0) varying.add(v.id);
       } else if (v.kind === "load") {
         const masked = v.mask !== undefined && varying.has(v.mask.id);
-        if (access(v.source, v.index, masked) || masked) varying.add(v.id);
+        if (access(v.source, v.index, masked, true) || masked) varying.add(v.id);
       }
     },
   );
   for (const store of stores)
-    if (!access(store.target, store.index, false) && !isRider(store, sizeOf(shape))) possible = false;
+    if (!access(store.target, store.index, false, false) && !isRider(store, sizeOf(shape))) possible = false;
   // a single element of a vec4 can be read, but not written without a race on the other three
   const vec4 = new Set([...aligned].filter((b) => bindings[b]!.access === "read" || !misaligned.has(b)));
   return possible && vec4.size > 0 ? { vec4, varying } : undefined;
@@ -107,14 +123,6 @@ const vectorOps: ReadonlySet<ScalarOp> = new Set([
 
 const components = ["x", "y", "z", "w"];
 
-/** Text of one element of a binding, whether it is declared as vec4 or not. */
-export const elementOf =
-  (vec4: ReadonlySet<number>) =>
-  (binding: number, at: string, dtype: DType): string => {
-    const text = vec4.has(binding) ? `b${binding}[(${at}) >> 2u][(${at}) & 3u]` : `b${binding}[${at}]`;
-    return dtype === "bool" ? `(${text} != 0u)` : text;
-  };
-
 /** A kernel chosen by `chooseWide` as a program. */
 export function emitWide(kernel: LoopKernel, wide: Wide, { software }: Target): Program {
   const { label, shape, bindings } = kernel;
@@ -124,7 +132,7 @@ export function emitWide(kernel: LoopKernel, wide: Wide, { software }: Target): 
   const quads = sizeOf(shape) / 4;
   const { workgroups, width } = grid(label, Math.ceil(quads / threads));
   const body = new Body(new Map(shape.map((_, i) => [i, i === last ? "first" : `v${i}`])), {
-    load: elementOf(vec4),
+    load: (binding, at) => elementText(bindings[binding]!, binding, vec4.has(binding), at),
     result: () => "",
   });
   body.line(`let place = (${workgroupNumber("workgroup", width, workgroups[1])}) * ${threads}u + local;`);
@@ -155,13 +163,14 @@ ${body
  * first of the four; `result` is the text of a vec4, the kernel's results at the four.
  */
 export function emitWideStores(
-  { shape, stores }: Pick<LoopKernel, "shape" | "stores">,
+  { shape, stores, bindings, variable }: WideSpace,
   { vec4, varying }: Wide,
   body: Body,
   result = "",
 ): void {
-  const last = shape.length - 1;
-  const element = elementOf(vec4);
+  const last = variable ?? shape.length - 1;
+  const elementOf = (binding: number, at: string): string =>
+    elementText(bindings[binding]!, binding, vec4.has(binding), at);
   // texts of varying values, each a vec4; everything else is the body's
   const wide = new Map<number, string>();
   const splat = (v: KernelValue): string => wide.get(v.id) ?? `vec4<${v.dtype}>(${body.value(v)})`;
@@ -193,11 +202,7 @@ export function emitWideStores(
           return v.dtype === "bool" ? `${quad} != vec4<u32>(0u)` : quad;
         }
         return each(v.dtype, (c) =>
-          element(
-            v.source,
-            mask ? `select(0u, ${shifted(v.index, c)}, ${component(mask, c)})` : shifted(v.index, c),
-            v.dtype,
-          ),
+          elementOf(v.source, mask ? `select(0u, ${shifted(v.index, c)}, ${component(mask, c)})` : shifted(v.index, c)),
         );
       }
       default:
@@ -219,12 +224,18 @@ export function emitWideStores(
   );
   const writes = stores.flatMap((store) => {
     const { target, index, value } = store;
-    const type = storageType(value.dtype);
-    const stored = (text: string, four: string): string =>
-      value.dtype === "bool" ? `select(${four}(0u), ${four}(1u), ${text})` : text;
-    if (vec4.has(target))
-      return [`b${target}[(${body.index(index)}) >> 2u] = ${stored(splat(value), `vec4<${type}>`)};`];
-    const writeOne = (c: number): string => `b${target}[${shifted(index, c)}] = ${stored(component(value, c), "u32")};`;
+    if (vec4.has(target)) {
+      const four = splat(value);
+      const { dtype } = bindings[target]!;
+      const stored =
+        dtype === "bool"
+          ? `select(vec4<u32>(0u), vec4<u32>(1u), ${four})`
+          : dtype === "f16"
+            ? `vec2<u32>(pack2x16float(${four}.xy), pack2x16float(${four}.zw))`
+            : four;
+      return [`b${target}[(${body.index(index)}) >> 2u] = ${stored};`];
+    }
+    const writeOne = (c: number): string => storeLine(bindings, target, shifted(index, c), component(value, c));
     return isRider(store, sizeOf(shape))
       ? [`if (place == 0u) { ${writeOne(0)} }`]
       : components.map((_, c) => writeOne(c));

@@ -5,7 +5,7 @@ import { sizeOf } from "../../../shape.ts";
 import { unravel } from "../body.ts";
 import { accessOf, bindingCode, grid, moduleCode, type Program, workgroupNumber } from "../program.ts";
 import { beyond, finishCode } from "./finish.ts";
-import { baseLine, elementText, loadFunction, positionText, type Side, sidesOf } from "./operand.ts";
+import { baseLine, loadFunction, positionText, type Side, sidesOf, sideText } from "./operand.ts";
 
 const threads = 32;
 const four = [0, 1, 2, 3];
@@ -44,7 +44,7 @@ export function emitBlockMatmul(kernel: MatmulKernel): Omit<Program, "variant"> 
     body.line("}");
   }
   const element = (side: Side, outer: string, at: number): string =>
-    elementText(vec4, side.binding, `base${side.name} + ${positionText(side, outer, `${at}u`)}`);
+    sideText(side, vec4, `base${side.name} + ${positionText(side, outer, `${at}u`)}`);
   for (let rest = whole; rest < k; rest++) {
     body.line("{");
     body.line(`  let right = vec4<f32>(${four.map((j) => element(b, `column${j}`, rest)).join(", ")});`);

@@ -2,7 +2,8 @@
 import type { MatmulKernel } from "../../../compiler/kernel.ts";
 import { Body, unravel } from "../body.ts";
 import { emitStores } from "../emitLoop.ts";
-import { elementOf, emitWideStores, wideStores } from "../wide.ts";
+import { elementText } from "../program.ts";
+import { emitWideStores, wideStores } from "../wide.ts";
 
 /** Functions that end a product, and the bindings declared as vec4 with those that they read and store to. */
 export interface Finish {
@@ -41,7 +42,10 @@ function finishFour(kernel: MatmulKernel, vec4: ReadonlySet<number>, outside: st
   const wide = wideStores(space);
   const declared = new Set([...vec4, ...(wide?.vec4 ?? [])]);
   const variables = new Map([...batch.map((_, i) => `z${i}`), "row", "column"].map((text, i) => [i, text] as const));
-  const body = new Body(variables, { load: elementOf(declared), result: () => "value" });
+  const body = new Body(variables, {
+    load: (b, at) => elementText(bindings[b]!, b, declared.has(b), at),
+    result: () => "value",
+  });
   unravel(batch, "z", "z", body);
   if (wide) {
     emitWideStores(space, { ...wide, vec4: declared }, body, "value");
@@ -50,7 +54,7 @@ ${guardLine(outside)}${indent(body.close())}}
 `;
     return { code, vec4: declared };
   }
-  emitStores(stores, body);
+  emitStores(space, body);
   const code = `fn ${name}(z: u32, row: u32, column: u32, value: f32) {
 ${guardLine(outside)}${indent(body.close())}}
 fn ${name}4(z: u32, row: u32, column: u32, value: vec4<f32>) {

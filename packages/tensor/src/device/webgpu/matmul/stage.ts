@@ -9,7 +9,7 @@
 // store together hold two quads of rows at four values of k. So that these fall into eight different groups of memory banks,
 // such a tile has two vec4s of padding after every four lines. On an H200 that is 39 TFLOP/s where eight threads that read
 // eight rows make 32 (128x64 tiles, 4096 cubed); rotating the quads of a line instead takes as much as it saves.
-import { elementText, quadPositions, type Side } from "./operand.ts";
+import { distance, quadPositions, type Side, sideText } from "./operand.ts";
 import { type Edge, range } from "./tile.ts";
 
 /** Values of k in a tile. */
@@ -133,7 +133,7 @@ function placesOf({ side, threads, item, items, width, four, edge }: Stage): Pla
     return {
       ...places,
       lines: i === 0 ? [...begin, ...shared.lines] : [],
-      position: (j) => (apart === 0 ? shared.position(j) : `${shared.position(j)} + ${apart}u`),
+      position: (j) => (apart === 0 ? shared.position(j) : `${shared.position(j)} + ${distance(apart)}`),
     };
   });
 }
@@ -146,12 +146,12 @@ function placesOf({ side, threads, item, items, width, four, edge }: Stage): Pla
 export function fetchLines(s: Stage, vec4: ReadonlySet<number>, register: string, end?: string): string[] {
   const { side, item } = s;
   const { name, binding, kStride } = side;
-  const step = item === "block" ? "k0 >> 2u" : item === "quad" ? `k0 * ${kStride / 4}u` : `k0 * ${kStride}u`;
+  const step =
+    item === "block" ? "k0 >> 2u" : item === "quad" ? `k0 * ${distance(kStride / 4)}` : `k0 * ${distance(kStride)}`;
   const lines = placesOf(s).flatMap(({ position, k }, i) => {
     const load = (row: number, zero: string): string => {
       const at = `${position(row)} + s${name}`;
-      const read = (text: string): string =>
-        item === "gather" ? elementText(vec4, binding, text) : `b${binding}[${text}]`;
+      const read = (text: string): string => (item === "gather" ? sideText(side, vec4, text) : `b${binding}[${text}]`);
       return end ? `select(${zero}, ${read(`select(0u, ${at}, in${name}${i})`)}, in${name}${i})` : read(at);
     };
     const values =

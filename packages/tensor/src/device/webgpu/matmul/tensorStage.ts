@@ -28,8 +28,10 @@ export interface Staged {
   readonly width: number;
   readonly items: number;
   readonly memory: MatrixMemory;
-  /** Whether a pass before has rounded the tiles; else they are rounded on the way in. */
+  /** Whether a pass before has rounded the tiles. */
   readonly packed: boolean;
+  /** Whether eight f16 come in one piece, packed or from where they are stored; else f32 are rounded on the way in. */
+  readonly eights: boolean;
   /** Whether a thread's share of a tile is written out. Loads that may be misaligned are long, so those are a loop. */
   readonly unrolled: boolean;
   /** Whether tiles reach over the matrix. */
@@ -66,6 +68,7 @@ export function stagedSide(
       line: alongK === (side.name === "A") ? "row" : "column",
     },
     packed,
+    eights: packed || (side.half && side.aligned),
     unrolled: unrolls && (packed || side.aligned),
     outerEdge: side.outer % size !== 0,
     kEdge: steps.total * depth > side.k,
@@ -92,7 +95,7 @@ const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 export function declareNext(s: Staged, threads: number): string {
   const count = shareOf(s, threads);
   const name = `next${s.side.name}`;
-  const parts = s.packed ? ["u32"] : ["f32", "f32"];
+  const parts = s.eights ? ["u32"] : ["f32", "f32"];
   if (!s.unrolled) return parts.map((type, p) => `var ${name}_${p}: array<vec4<${type}>, ${count}>;`).join(" ");
   return range(count)
     .flatMap((i) => parts.map((type, p) => `var ${name}${i}_${p}: vec4<${type}>;`))
@@ -103,7 +106,7 @@ export function declareNext(s: Staged, threads: number): string {
 function eachShare(s: Staged, threads: number, statement: (item: string, next: readonly string[]) => string): string[] {
   const count = shareOf(s, threads);
   const name = `next${s.side.name}`;
-  const parts = s.packed ? [0] : [0, 1];
+  const parts = s.eights ? [0] : [0, 1];
   const guarded = (item: string, text: string): string =>
     s.items % threads === 0 ? text : `if (${item} < ${s.items}u) { ${text} }`;
   if (!s.unrolled) {
@@ -130,6 +133,7 @@ function eachShare(s: Staged, threads: number, statement: (item: string, next: r
 export const fetchLines = (s: Staged, threads: number, step: string): string[] =>
   eachShare(s, threads, (item, next) => {
     if (s.packed) return `${next[0]} = packed[base${s.side.name} + ${step} * ${s.items}u + ${item}];`;
+    if (s.eights) return `${next[0]} = ${loadText(s, item, step)};`;
     const [low, high] = loadEight(s, item, step);
     return `${next[0]} = ${low}; ${next[1]} = ${high};`;
   });
@@ -149,18 +153,21 @@ export const stageLines = (s: Staged, threads: number): string[] =>
             `${item} % ${width}u / ${groups}u`,
             `${item} / ${width}u * ${memory.pitch}u + ${item} % ${width}u % ${groups}u`,
           ];
-    return `${memory.name}[${panel}][${at}] = ${s.packed ? next[0] : rounded(next[0]!, next[1]!)};`;
+    return `${memory.name}[${panel}][${at}] = ${s.eights ? next[0] : rounded(next[0]!, next[1]!)};`;
   });
 
 /** Texts of the two vec4<f32> of group `item` of the tile at step `step`. */
-export function loadEight({ side, size, width, depth, place }: Staged, item: string, step: string): [string, string] {
+export const loadEight = (s: Staged, item: string, step: string): [string, string] => [
+  loadText(s, item, step),
+  loadText(s, item, step, " + 4u"),
+];
+
+/** Text of what the side's load function gives for group `item`. */
+function loadText({ side, size, width, depth, place }: Staged, item: string, step: string, more = ""): string {
   const line = `${item} / ${width}u`;
-  const load = (more: string): string => {
-    const inLine = `${item} % ${width}u * ${halves}u${more}`;
-    const [outer, k] = side.along === "k" ? [line, inLine] : [inLine, line];
-    return `load${side.name}(base${side.name}, ${place} * ${size}u + ${outer}, ${step} * ${depth}u + ${k})`;
-  };
-  return [load(""), load(" + 4u")];
+  const inLine = `${item} % ${width}u * ${halves}u${more}`;
+  const [outer, k] = side.along === "k" ? [line, inLine] : [inLine, line];
+  return `load${side.name}(base${side.name}, ${place} * ${size}u + ${outer}, ${step} * ${depth}u + ${k})`;
 }
 
 /** Text of a vec4<u32>: eight f32 rounded to f16, to the nearest and ties to even. */

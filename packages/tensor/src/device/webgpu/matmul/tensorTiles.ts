@@ -22,7 +22,7 @@ export const tensorKinds: readonly TensorKind[] = [
 ];
 
 /** Below this size a side or k would mostly be padding: such products stay in f32. */
-const leastSize = 16;
+export const leastSize = 16;
 
 /** Most bytes of packed operands: scratch memory stays with the device. */
 const packBytes = 2 ** 30;
@@ -41,11 +41,12 @@ export function chooseTensorPlan(
 ): TensorPlan | undefined {
   const { batch, m, n, k, a, b } = kernel;
   if (Math.min(m, n, k) < leastSize) return undefined;
+  const unpacked = inF32(kernel);
   // elements of one side: entries of a batch that share it pack it once
   const elements = (outer: number, strides: readonly number[]): number =>
     outer * k * sizeOf(batch.filter((_, d) => strides[d] !== 0));
-  const ofA = elements(m, a.batchStrides);
-  const ofB = elements(n, b.batchStrides);
+  const ofA = unpacked.includes("A") ? elements(m, a.batchStrides) : 0;
+  const ofB = unpacked.includes("B") ? elements(n, b.batchStrides) : 0;
   const candidates = kindsFor(unit, workgroupBytes)
     .filter(({ packed }) => !packed || 2 * (ofA + ofB) <= packBytes)
     .map((kind) => {
@@ -56,5 +57,15 @@ export function chooseTensorPlan(
       return { tile, packed, speed: kind, before };
     });
   const { way, slices } = quickest(kernel, candidates);
-  return { tile: way.tile, slices, packed: way.packed ? ["A", "B"] : [] };
+  return { tile: way.tile, slices, packed: way.packed ? unpacked : [] };
 }
+
+/** A plan for this product: what is stored in f16 is not packed. */
+export function fitPlan(kernel: MatmulKernel, plan: TensorPlan): TensorPlan {
+  const unpacked = inF32(kernel);
+  return { ...plan, packed: plan.packed.filter((side) => unpacked.includes(side)) };
+}
+
+/** The sides of a product that are stored in f32. */
+const inF32 = ({ a, b, bindings }: MatmulKernel): ("A" | "B")[] =>
+  (["A", "B"] as const).filter((side) => bindings[(side === "A" ? a : b).binding]!.dtype === "f32");
