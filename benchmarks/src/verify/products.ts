@@ -45,6 +45,15 @@ const shapes: readonly Shape[] = [
   { name: "epilogue of a batch", batch: [[3], [3]], m: 34, n: 36, k: 40, epilogue: true },
 ];
 
+// groups of eight elements lie side by side: what operands stored in f16 need
+const eights: readonly Shape[] = [
+  { name: "product", m: 136, n: 72, k: 104 },
+  { name: "product", m: 264, n: 520, k: 64 },
+  { name: "product of much", m: 72, n: 40, k: 2056 },
+  { name: "batch, broadcast", batch: [[3], [1]], m: 40, n: 264, k: 88 },
+  { name: "epilogue of a batch", batch: [[2], [2]], m: 72, n: 104, k: 40, epilogue: true },
+];
+
 const modes = [
   { mode: "A B", ta: false, tb: false },
   { mode: "A B^T", ta: false, tb: true },
@@ -55,6 +64,43 @@ const modes = [
 /** Every shape in every mode; `half`: operands are rounded to half precision. */
 export const productProofs = (half: boolean): Proof[] =>
   shapes.flatMap((shape) => modes.map((mode) => productProof(shape, mode, half)));
+
+/** Products whose operands are stored in f16, by loops and by other products. */
+export const storedProofs = (): Proof[] => [
+  ...eights.flatMap((shape) => modes.map((mode) => productProof(shape, mode, true))),
+  chainProof(),
+];
+
+/** (A B) C and (A B)^T (A B): the first product is rounded where it is made. */
+function chainProof(): Proof {
+  const [m, k, n, l] = [136, 24, 72, 40];
+  const [a, b, c] = [whole(1, [m, k]), whole(2, [k, n]), whole(3, [n, l])];
+  const product = (x: Operand, y: Operand, transposed = false): Operand => {
+    const [rows, inner] = transposed ? [x.shape[1]!, x.shape[0]!] : [x.shape[0]!, x.shape[1]!];
+    const columns = y.shape[1]!;
+    const at = (i: number, q: number): number => x.data[transposed ? q * rows + i : i * inner + q]!;
+    const data = fill([rows, columns], (i, j) => {
+      let sum = 0;
+      for (let q = 0; q < inner; q++) sum += at(i!, q) * y.data[q * columns + j!]!;
+      return sum;
+    });
+    return { shape: [rows, columns], data };
+  };
+  return {
+    name: "product of a product",
+    shape: [m, n, k],
+    operands: [a, b, c],
+    run: (x, y, z) => {
+      const first = matmul(x!, y!);
+      return [matmul(first, z!), matmul(mT(first), first, { symmetric: true })];
+    },
+    // sums of 24 products of at most 9, then of 136 squares of those: whole numbers that f16 and f32 hold
+    expected: () => {
+      const first = product(a, b);
+      return [...product(first, c).data, ...product(first, first, true).data];
+    },
+  };
+}
 
 function productProof(
   { name, batch: [batchA, batchB] = [[], []], m, n, k, border = 0, epilogue, fractions }: Shape,

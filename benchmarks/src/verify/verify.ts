@@ -18,7 +18,7 @@ import { tensorPlans } from "../sweep.ts";
 import { type Proof, upload } from "./cases.ts";
 import { fusedProofs } from "./fused.ts";
 import { elementWiseProofs, reduceProofs } from "./loops.ts";
-import { productProofs } from "./products.ts";
+import { productProofs, storedProofs } from "./products.ts";
 
 // keys, so that the compiler asks for a variant that is new
 const reduce: Record<ReduceVariant, true> = { thread: true, workgroup: true };
@@ -30,6 +30,8 @@ interface Setting {
   readonly variants?: Variants;
   /** Fused ops have one kernel for hardware and one for software adapters: proven as both. */
   readonly softwareAdapter?: boolean;
+  /** Operands are stored in f16 from so many operations on; default the compiler's own choice. */
+  readonly halfFlops?: number;
   readonly proofs: readonly Proof[];
 }
 
@@ -42,6 +44,12 @@ function settings({ device, precision }: Context): Setting[] {
     return [
       chosen,
       ...tensorPlans.map((tensor, i) => ({ name: `plan ${i + 1}`, variants: { tensor }, proofs: products })),
+      ...tensorPlans.map((tensor, i) => ({
+        name: `plan ${i + 1}, operands stored in f16`,
+        variants: { tensor },
+        halfFlops: 0,
+        proofs: storedProofs(),
+      })),
     ];
   return [
     chosen,
@@ -72,7 +80,7 @@ const keys = <K extends string>(record: Record<K, unknown>): K[] => Object.keys(
 export async function verify(context: Context): Promise<void> {
   let proven = 0;
   let wrong = 0;
-  for (const { name, variants, softwareAdapter, proofs } of settings(context)) {
+  for (const { name, variants, softwareAdapter, halfFlops, proofs } of settings(context)) {
     const wanted = proofs.filter((p) => context.wanted(caseName(`${name}: ${p.name}`, p.shape)));
     if (wanted.length === 0) continue;
     const connection = {
@@ -89,7 +97,7 @@ export async function verify(context: Context): Promise<void> {
           device: device.description,
         };
         try {
-          const { kernel, error } = await prove(device, p);
+          const { kernel, error } = await prove(device, p, halfFlops);
           const ok = error <= (p.tolerance ?? 0);
           if (ok) proven++;
           else wrong++;
@@ -117,9 +125,15 @@ export async function verify(context: Context): Promise<void> {
   });
 }
 
-async function prove(device: Device, { operands, run, expected }: Proof): Promise<{ kernel: string; error: number }> {
+async function prove(
+  device: Device,
+  { operands, run, expected }: Proof,
+  halfFlops?: number,
+): Promise<{ kernel: string; error: number }> {
   const inputs = await realise(operands.map(upload));
-  const call = compile((...xs: Tensor[]) => [run(...xs)].flat() as Tensor[]);
+  const call = compile((...xs: Tensor[]) => [run(...xs)].flat() as Tensor[], {
+    scheduler: halfFlops === undefined ? {} : { halfFlops },
+  });
   const { result, kernels } = captureLaunches(device, () => call(...inputs));
   const parts = await Promise.all(result.map((t) => t.data()));
   const actual = parts.flatMap((part) => Array.from(part));

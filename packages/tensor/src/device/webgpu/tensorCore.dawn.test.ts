@@ -46,9 +46,22 @@ function expected(kernel: MatmulKernel, buffers: readonly number[][], finished: 
   return productOracle(kernel, left!, right!).map((sum, i) => (finished ? Math.max(sum + buffers[3]![i]!, 0) : sum));
 }
 
+interface Operands {
+  /** B is one matrix for all of a batch. */
+  readonly broadcast?: boolean;
+  /** Operands are stored in f16. */
+  readonly stored?: boolean;
+}
+
 /** Largest difference from the product in doubles, relative to sqrt(k). */
-async function worstError(device: WebGpuDevice, shape: MatmulShape, broadcast = false): Promise<number> {
-  const plain = matmulKernel(shape);
+async function worstError(
+  device: WebGpuDevice,
+  shape: MatmulShape,
+  { broadcast = false, stored = false }: Operands,
+): Promise<number> {
+  const made = matmulKernel(shape);
+  const inHalf = made.bindings.map((b, i) => (i < 2 ? { ...b, dtype: "f16" as const } : b));
+  const plain = stored ? { ...made, bindings: inHalf } : made;
   const one = { ...plain, b: { ...plain.a, rowStride: plain.a.columnStride, columnStride: plain.a.rowStride } };
   const square = shape.m === shape.n ? one : plain; // X X^T
   const kernel = broadcast ? { ...plain, b: { ...plain.b, batchStrides: plain.batch.map(() => 0) } } : square;
@@ -60,41 +73,65 @@ async function worstError(device: WebGpuDevice, shape: MatmulShape, broadcast = 
 
 // software drivers take seconds to compile a kernel: another way of staging in each mode, on small matrices
 const tile = { rows: 16, columns: 16, depth: 8, down: 2, across: 2, band: 2 };
-const cases: readonly { name: string; unit?: MatrixUnit; plan: TensorPlan; shape: MatmulShape; broadcast?: boolean }[] =
-  [
-    {
-      name: "A B, misaligned, in padded batches",
-      plan: { tile, slices: 1, packed: [] },
-      shape: { batch: [3], m: 33, n: 34, k: 35, pad: 3, offset: 5 },
-    },
-    {
-      name: "A B^T, aligned, several matrices in a block and a step, an epilogue",
-      plan: { tile: { rows: 16, columns: 32, depth: 16, down: 1, across: 2, band: 1 }, slices: 1, packed: [] },
-      shape: { batch: [2, 2], m: 36, n: 68, k: 20, pad: 4, offset: 8, transposeB: true, epilogue },
-    },
-    {
-      name: "A^T B, both sides packed, the right one for all batches",
-      plan: { tile, slices: 1, packed: ["A", "B"] },
-      shape: { batch: [2, 3], m: 20, n: 33, k: 47, pad: 1, offset: 3, transposeA: true },
-      broadcast: true,
-    },
-    {
-      name: "A^T B^T, one side packed, k in slices, an epilogue",
-      plan: { tile, slices: 3, packed: ["B"] },
-      shape: { batch: [2], m: 34, n: 37, k: 60, transposeA: true, transposeB: true, epilogue },
-    },
-    {
-      name: "matrices of 16 x 8 x 16, a symmetric product",
-      unit: { ...emulatedUnit, m: 16, n: 8, k: 16 },
-      plan: { tile: { rows: 32, columns: 16, depth: 16, down: 2, across: 2, band: 8 }, slices: 1, packed: [] },
-      shape: { m: 36, n: 36, k: 20, symmetric: true, transposeB: true },
-    },
-    {
-      name: "X X^T, packed once for both sides",
-      plan: { tile, slices: 1, packed: ["A", "B"] },
-      shape: { m: 21, n: 21, k: 19, transposeB: true },
-    },
-  ];
+interface Case extends Operands {
+  readonly name: string;
+  readonly unit?: MatrixUnit;
+  readonly plan: TensorPlan;
+  readonly shape: MatmulShape;
+}
+const cases: readonly Case[] = [
+  {
+    name: "A B, misaligned, in padded batches",
+    plan: { tile, slices: 1, packed: [] },
+    shape: { batch: [3], m: 33, n: 34, k: 35, pad: 3, offset: 5 },
+  },
+  {
+    name: "A B^T, aligned, several matrices in a block and a step, an epilogue",
+    plan: { tile: { rows: 16, columns: 32, depth: 16, down: 1, across: 2, band: 1 }, slices: 1, packed: [] },
+    shape: { batch: [2, 2], m: 36, n: 68, k: 20, pad: 4, offset: 8, transposeB: true, epilogue },
+  },
+  {
+    name: "A^T B, both sides packed, the right one for all batches",
+    plan: { tile, slices: 1, packed: ["A", "B"] },
+    shape: { batch: [2, 3], m: 20, n: 33, k: 47, pad: 1, offset: 3, transposeA: true },
+    broadcast: true,
+  },
+  {
+    name: "A^T B^T, one side packed, k in slices, an epilogue",
+    plan: { tile, slices: 3, packed: ["B"] },
+    shape: { batch: [2], m: 34, n: 37, k: 60, transposeA: true, transposeB: true, epilogue },
+  },
+  {
+    name: "matrices of 16 x 8 x 16, a symmetric product",
+    unit: { ...emulatedUnit, m: 16, n: 8, k: 16 },
+    plan: { tile: { rows: 32, columns: 16, depth: 16, down: 2, across: 2, band: 8 }, slices: 1, packed: [] },
+    shape: { m: 36, n: 36, k: 20, symmetric: true, transposeB: true },
+  },
+  {
+    name: "A B in f16, misaligned, in padded batches",
+    plan: { tile, slices: 1, packed: ["A"] },
+    shape: { batch: [3], m: 33, n: 34, k: 35, pad: 3, offset: 5 },
+    stored: true,
+  },
+  {
+    name: "A B^T in f16, aligned, past the tiles' edges, k in slices",
+    plan: { tile: { ...tile, depth: 16 }, slices: 2, packed: [] },
+    shape: { batch: [2], m: 36, n: 52, k: 40, pad: 8, offset: 8, transposeB: true, epilogue },
+    stored: true,
+  },
+  {
+    name: "A^T B in f16, aligned along the other dimension, one B for all",
+    plan: { tile: { ...tile, rows: 32 }, slices: 1, packed: ["B"] },
+    shape: { batch: [2, 2], m: 40, n: 24, k: 21, transposeA: true },
+    stored: true,
+    broadcast: true,
+  },
+  {
+    name: "X X^T, packed once for both sides",
+    plan: { tile, slices: 1, packed: ["A", "B"] },
+    shape: { m: 21, n: 21, k: 19, transposeB: true },
+  },
+];
 
 describe("products on an emulated matrix unit", { timeout: 120_000 }, () => {
   let gpu: GPUDevice;
@@ -113,9 +150,9 @@ describe("products on an emulated matrix unit", { timeout: 120_000 }, () => {
       matrixUnit: unit,
     });
 
-  for (const { name, unit, plan, shape, broadcast } of cases) {
+  for (const { name, unit, plan, shape, ...operands } of cases) {
     test(name, async () => {
-      expect(await worstError(deviceFor(plan, unit), shape, broadcast)).toBeLessThan(1e-6);
+      expect(await worstError(deviceFor(plan, unit), shape, operands)).toBeLessThan(1e-6);
     });
   }
 
@@ -147,8 +184,18 @@ test("real units: WGSL and pipelines as Dawn compiles them", async () => {
   const device = await adapter.requestDevice({ requiredFeatures });
   const unit = h200;
   const small = { rows: 64, columns: 64, depth: 16, down: 2, across: 2, band: 8 };
-  const compile = async (unit: MatrixUnit, plan: TensorPlan, shape: MatmulShape, pipelines: boolean): Promise<void> => {
-    const { code, passes } = emitTensorMatmul(matmulKernel(shape), unit, plan);
+  const compile = async (
+    unit: MatrixUnit,
+    plan: TensorPlan,
+    shape: MatmulShape,
+    pipelines: boolean,
+    stored = false,
+  ): Promise<void> => {
+    const plain = matmulKernel(shape);
+    const kernel = stored
+      ? { ...plain, bindings: plain.bindings.map((b) => ({ ...b, dtype: "f16" as const })) }
+      : plain;
+    const { code, passes } = emitTensorMatmul(kernel, unit, plan);
     device.pushErrorScope("validation");
     const module = device.createShaderModule({ code });
     const { messages } = await module.getCompilationInfo();
@@ -162,6 +209,8 @@ test("real units: WGSL and pipelines as Dawn compiles them", async () => {
   for (const mode of modes) {
     await compile(unit, { tile: small, slices: 2, packed: [] }, { ...ragged, ...mode }, true);
     await compile(unit, { tile: small, slices: 1, packed: ["A", "B"] }, { ...ragged, ...mode }, true);
+    const plain = { batch: [2], m: 136, n: 72, k: 104, ...mode }; // operands and result in f16
+    await compile(unit, { tile: small, slices: 2, packed: [] }, plain, true, true);
   }
   // the null device has less workgroup memory than the tiles of large products take: their text is checked
   for (const { tile } of tensorKinds)
