@@ -21,9 +21,18 @@ const most = 25;
 /** Work that one submission holds where calls may share it, milliseconds, and the most calls. */
 const submission = { ms: 1, calls: 16 };
 
+/** Milliseconds for which a GPU that has idled, as while a kernel was compiled, is slower: nothing counts before. */
+const warmUp = 300;
+
+/**
+ * Calls in a sample, and milliseconds up to which it may take longer for their sake: what JavaScript does before the GPU has something
+ * to do, once a sample, must not count.
+ */
+const ahead = { calls: 10, ms: 300 };
+
 /** How to measure. */
 export interface MeasureOptions {
-  /** Seconds to spend on samples, about; calls that are too slow for it are still timed three times. As many go before, untimed. */
+  /** Seconds to spend on samples, about; calls that are too slow for it are still timed three times. */
   readonly budget: number;
   /**
    * Whether short calls share a submission, as the kernels of a training step do; default false: each is submitted by itself, as
@@ -48,12 +57,12 @@ export async function measure(device: Device, call: () => void, options: Measure
     await device.settle();
     return performance.now() - start;
   };
-  // a GPU that has idled, as while a kernel was compiled, is slower for a tenth of a second: nothing counts before
-  const end = performance.now() + 1000 * budget;
-  // long enough samples: a tenth of the budget
-  const wanted = budget * 100;
+  const slow = device.kind === "cpu" || device.software;
+  const end = performance.now() + (slow ? 0 : warmUp);
   let calls = 1;
   let time = await sample(1);
+  // long enough samples: a tenth of the budget
+  const wanted = Math.max(budget * 100, slow ? 0 : Math.min(ahead.ms, ahead.calls * time));
   while (time < wanted / 2 && calls < 4096) {
     calls = Math.min(4096, Math.ceil(calls * Math.min(8, Math.max(1.5, wanted / time))));
     time = await sample(calls);
@@ -70,8 +79,8 @@ export async function measure(device: Device, call: () => void, options: Measure
   return summarise(times);
 }
 
-/** Calls before the device is waited for: a training loop runs ahead of it as well. */
-const ahead = 10;
+/** Calls before the device is waited for where JavaScript is timed: a training loop runs ahead of it as well. */
+const perWait = 10;
 
 /** JavaScript's times of calls, milliseconds: until a call returns and what it left for the next microtask is done. */
 export interface CallTimes {
@@ -87,7 +96,7 @@ export interface CallTimes {
 export async function timeCalls(device: Device, call: () => void, calls: number): Promise<CallTimes> {
   const times: CallTimes = { js: [], submit: [] };
   while (times.js.length < calls) {
-    for (let i = 0; i <= ahead && times.js.length < calls; i++) {
+    for (let i = 0; i <= perWait && times.js.length < calls; i++) {
       const submitted = device.stats().submitMs;
       const start = performance.now();
       call();
@@ -115,12 +124,12 @@ export async function replayCosts(device: Device, call: () => void, warm: number
   const slow = device.kind === "cpu" || device.software;
   await device.settle();
   const end = performance.now() + 1000 * warm;
-  for (let done = 0; !slow && done < warmCalls && performance.now() < end; done += ahead)
-    await timeCalls(device, call, ahead);
+  for (let done = 0; !slow && done < warmCalls && performance.now() < end; done += perWait)
+    await timeCalls(device, call, perWait);
   const before = device.stats();
-  const { js, submit } = await timeCalls(device, call, slow ? 5 : 3 * ahead);
+  const { js, submit } = await timeCalls(device, call, slow ? 5 : 3 * perWait);
   const after = device.stats();
-  const calls = js.length + Math.ceil(js.length / ahead); // one for each wait is not timed
+  const calls = js.length + Math.ceil(js.length / perWait); // one for each wait is not timed
   const each = (key: "dispatches" | "submits" | "buffersCreated"): number => (after[key] - before[key]) / calls;
   return {
     ...perDispatch(js, submit, each("dispatches")),

@@ -66,21 +66,19 @@ export function baseLine({ name, offset, batchStrides }: Side, coordinates: read
 
 /**
  * `fn load<name>(base, outer, k) -> vec4<f32>`: four neighbours from (outer, k) on, along the side's direction; zero outside
- * of the matrix. Of an aligned side in f16 eight of them, a vec4<u32>. `outerEdge` and `kEdge` say whether positions may lie outside
- * at all.
+ * of the matrix. `outerEdge` and `kEdge` say whether positions may lie outside at all. Aligned sides in f16 are read without it.
  */
 export function loadFunction(side: Side, vec4: ReadonlySet<number>, outerEdge: boolean, kEdge: boolean): string {
-  const { name, binding, along, aligned, half } = side;
+  const { name, binding, along, aligned } = side;
   const inside = (outer: string, k: string): string =>
     [outerEdge ? `${outer} < ${side.outer}u` : "", kEdge ? `${k} < ${side.k}u` : ""].filter(Boolean).join(" && ");
-  const [type, shift] = aligned && half ? ["vec4<u32>", 3] : ["vec4<f32>", 2];
-  const head = `fn load${name}(base: u32, outer: u32, k: u32) -> ${type} {\n`;
+  const head = `fn load${name}(base: u32, outer: u32, k: u32) -> vec4<f32> {\n`;
   // no branches: outside, element 0 is read and dropped
   const guarded = (read: (index: string) => string, index: string, condition: string, zero: string): string =>
     condition ? `select(${zero}, ${read(`select(0u, ${index}, ${condition})`)}, ${condition})` : read(index);
   if (aligned) {
-    const index = `(base + ${positionText(side, "outer", "k")}) >> ${shift}u`;
-    return `${head}  return ${guarded((at) => `b${binding}[${at}]`, index, inside("outer", "k"), `${type}()`)};\n}\n`;
+    const index = `(base + ${positionText(side, "outer", "k")}) >> 2u`;
+    return `${head}  return ${guarded((at) => `b${binding}[${at}]`, index, inside("outer", "k"), "vec4<f32>()")};\n}\n`;
   }
   const components = [0, 1, 2, 3].map((i) => {
     const outer = along === "outer" && i > 0 ? `(outer + ${i}u)` : "outer";

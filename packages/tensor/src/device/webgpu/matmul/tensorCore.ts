@@ -13,6 +13,7 @@ import {
   declareNext,
   fetchLines,
   matrixOffset,
+  placeLines,
   type Staged,
   stagedSide,
   stageLines,
@@ -98,6 +99,7 @@ export function emitTensorMatmul(kernel: MatmulKernel, unit: MatrixUnit, plan: T
   const coordinates = unravel(batch, "z", "z", body);
   for (const s of [a, b]) body.line(s.packed ? packs!.baseLine(s, coordinates) : baseLine(s.side, coordinates));
   for (const s of [a, b]) body.line(declareNext(s, threads));
+  for (const s of [a, b]) for (const line of placeLines(s, threads)) body.line(line);
   for (const line of dialect.zero(blocks.down * blocks.across)) body.line(line);
 
   const fetch = (step: string): string[] => [a, b].flatMap((s) => fetchLines(s, threads, step));
@@ -125,7 +127,10 @@ export function emitTensorMatmul(kernel: MatmulKernel, unit: MatrixUnit, plan: T
     tileDeclaration(b),
     `var<workgroup> bounce: array<array<vec4<f32>, ${unit.m * bounce.pitch}>, ${down * across}>;\n`,
   ].join("");
-  const loads = [a, b].map((s) => loadFunction(s.side, finish.vec4, s.outerEdge, s.kEdge)).join("");
+  const loads = [a, b]
+    .filter((s) => !s.eights || s.packed)
+    .map((s) => loadFunction(s.side, finish.vec4, s.outerEdge, s.kEdge))
+    .join("");
   const functions = `${loads}${finish.code}${dialect.functions(a.memory, b.memory, bounce, blocks.down * blocks.across)}
 @compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32${dialect.parameters}) {

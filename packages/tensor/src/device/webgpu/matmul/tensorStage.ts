@@ -5,7 +5,7 @@
 // every matrix lies at a constant place in an array of constant length, and every index into a panel is made of +, *, / and %
 // on the invocation's number, whose bounds the compiler works out (Tint's integer range analysis) and need not check.
 import { halves, type MatrixMemory } from "./matrixUnit.ts";
-import type { Side } from "./operand.ts";
+import { distance, positionText, type Side } from "./operand.ts";
 
 /** Steps along k: in all, and in one slice. All slices have as many; what lies past k is zero. */
 export interface Steps {
@@ -102,45 +102,75 @@ export function declareNext(s: Staged, threads: number): string {
     .join(" ");
 }
 
-/** One statement for each group of this thread's share; `next` names its registers. */
-function eachShare(s: Staged, threads: number, statement: (item: string, next: readonly string[]) => string): string[] {
+/** What a statement for one group of this thread's share may name. */
+interface Share {
+  readonly item: string;
+  readonly next: readonly string[];
+  /** Where the group lies in the first tile, of a side that is stored in f16: in vec4s. */
+  readonly from: string;
+}
+
+/** One statement for each group of this thread's share. */
+function eachShare(s: Staged, threads: number, statement: (share: Share) => string): string[] {
   const count = shareOf(s, threads);
   const name = `next${s.side.name}`;
+  const from = `from${s.side.name}`;
   const parts = s.eights ? [0] : [0, 1];
   const guarded = (item: string, text: string): string =>
     s.items % threads === 0 ? text : `if (${item} < ${s.items}u) { ${text} }`;
   if (!s.unrolled) {
     const item = `(local + i * ${threads}u)`;
-    const text = statement(
-      item,
-      parts.map((p) => `${name}_${p}[i]`),
-    );
+    const text = statement({ item, next: parts.map((p) => `${name}_${p}[i]`), from: `${from}[i]` });
     return [`for (var i = 0u; i < ${count}u; i++) { ${guarded(item, text)} }`];
   }
   return range(count).map((i) => {
     const item = `(local + ${i * threads}u)`;
-    return guarded(
-      item,
-      statement(
-        item,
-        parts.map((p) => `${name}${i}_${p}`),
-      ),
-    );
+    return guarded(item, statement({ item, next: parts.map((p) => `${name}${i}_${p}`), from: `${from}${i}` }));
   });
+}
+
+/**
+ * Of a side that is stored in f16, where this thread's groups lie in the first tile. Rows past the edge are the first one again:
+ * what comes of them is not stored.
+ */
+export function placeLines(s: Staged, threads: number): string[] {
+  const { side, size, width, place, outerEdge } = s;
+  if (s.packed || !s.eights) return [];
+  const count = shareOf(s, threads);
+  const declared = s.unrolled
+    ? range(count).map((i) => `var from${side.name}${i} = 0u;`)
+    : [`var from${side.name}: array<u32, ${count}>;`];
+  const assigned = eachShare(s, threads, ({ item, from }) => {
+    const [line, inLine] = [`${item} / ${width}u`, `${item} % ${width}u * ${halves}u`];
+    const [inTile, k] = side.along === "k" ? [line, inLine] : [inLine, line];
+    const outer = `(${place} * ${size}u + ${inTile})`;
+    const row = outerEdge ? `select(0u, ${outer}, ${outer} < ${side.outer}u)` : outer;
+    return `${from} = (base${side.name} + ${positionText(side, row, `(${k})`)}) / ${halves}u;`;
+  });
+  return [...declared, ...assigned];
 }
 
 /** Loads this thread's share of tile `step` into registers. */
 export const fetchLines = (s: Staged, threads: number, step: string): string[] =>
-  eachShare(s, threads, (item, next) => {
+  eachShare(s, threads, ({ item, next, from }) => {
     if (s.packed) return `${next[0]} = packed[base${s.side.name} + ${step} * ${s.items}u + ${item}];`;
-    if (s.eights) return `${next[0]} = ${loadText(s, item, step)};`;
+    if (s.eights) return `${next[0]} = ${storedText(s, item, from, step)};`;
     const [low, high] = loadEight(s, item, step);
     return `${next[0]} = ${low}; ${next[1]} = ${high};`;
   });
 
+/** Text of the eight f16 of a group of the tile at `step`, where they are stored; zero past k. */
+function storedText({ side, width, depth, kEdge }: Staged, item: string, from: string, step: string): string {
+  const at = `${from} + ${step} * ${distance((depth * side.kStride) / halves)}`;
+  if (!kEdge) return `b${side.binding}[${at}]`;
+  const k = side.along === "k" ? `${item} % ${width}u * ${halves}u` : `${item} / ${width}u`;
+  const inside = `${step} * ${depth}u + ${k} < ${side.k}u`;
+  return `select(vec4<u32>(), b${side.binding}[select(0u, ${at}, ${inside})], ${inside})`;
+}
+
 /** Moves the registers into the tile, rounded. */
 export const stageLines = (s: Staged, threads: number): string[] =>
-  eachShare(s, threads, (item, next) => {
+  eachShare(s, threads, ({ item, next }) => {
     const { side, memory, width, perPanel } = s;
     const groups = perPanel / halves;
     const [panel, at] =
@@ -157,17 +187,14 @@ export const stageLines = (s: Staged, threads: number): string[] =>
   });
 
 /** Texts of the two vec4<f32> of group `item` of the tile at step `step`. */
-export const loadEight = (s: Staged, item: string, step: string): [string, string] => [
-  loadText(s, item, step),
-  loadText(s, item, step, " + 4u"),
-];
-
-/** Text of what the side's load function gives for group `item`. */
-function loadText({ side, size, width, depth, place }: Staged, item: string, step: string, more = ""): string {
+export function loadEight({ side, size, width, depth, place }: Staged, item: string, step: string): [string, string] {
   const line = `${item} / ${width}u`;
-  const inLine = `${item} % ${width}u * ${halves}u${more}`;
-  const [outer, k] = side.along === "k" ? [line, inLine] : [inLine, line];
-  return `load${side.name}(base${side.name}, ${place} * ${size}u + ${outer}, ${step} * ${depth}u + ${k})`;
+  const load = (more: string): string => {
+    const inLine = `${item} % ${width}u * ${halves}u${more}`;
+    const [outer, k] = side.along === "k" ? [line, inLine] : [inLine, line];
+    return `load${side.name}(base${side.name}, ${place} * ${size}u + ${outer}, ${step} * ${depth}u + ${k})`;
+  };
+  return [load(""), load(" + 4u")];
 }
 
 /** Text of a vec4<u32>: eight f32 rounded to f16, to the nearest and ties to even. */
