@@ -1,8 +1,9 @@
 // compiler/collapse.ts: joins neighbouring loop dimensions that every index walks as one, so that contiguous work is one loop.
 
 import { invariant } from "../errors.ts";
-import { type Atom, type Index, variableIndex } from "./affine.ts";
-import type { LoopKernel, Store, Value } from "./kernel.ts";
+import { type Index, variableIndex } from "./affine.ts";
+import type { LoopKernel, Value } from "./kernel.ts";
+import { substitution } from "./substitute.ts";
 import { visitValues } from "./values.ts";
 
 /** The same kernel with the fewest loops; a single loop over its space runs to `extent` instead, where that is given. */
@@ -46,11 +47,9 @@ export function collapse(kernel: LoopKernel, extent?: number): LoopKernel {
     const firstVariable = next;
     spread = { firstVariable, shape: join(kernel.spread.shape, kernel.spread.firstVariable) };
   }
-  const { value, index } = rewriter(values, (variable) => renamed.get(variable));
-  const store = (s: Store<number>): Store<number> => ({
-    target: s.target,
-    index: index(s.index),
-    value: value(s.value),
+  const { value, store } = substitution(values, (variable) => {
+    const to = renamed.get(variable);
+    return to && variableIndex(to.variable, to.size);
   });
   return {
     ...kernel,
@@ -77,43 +76,3 @@ function indicesOf(kernel: LoopKernel, values: readonly Value<number>[]): Index[
   for (const s of [...kernel.stores, ...(kernel.spread?.stores ?? [])]) add(s.index);
   return out;
 }
-
-function rewriter(
-  values: readonly Value<number>[],
-  rename: (variable: number) => { variable: number; size: number } | undefined,
-) {
-  const done = new Map<number, Value<number>>();
-  const index = (x: Index): Index => ({
-    constant: x.constant,
-    terms: x.terms.flatMap(({ atom, coefficient: c }) => {
-      if (atom.kind === "variable") {
-        const to = rename(atom.variable);
-        return to ? variableIndex(to.variable, to.size).terms.map((t) => ({ atom: t.atom, coefficient: c })) : [];
-      }
-      const inner: Atom =
-        atom.kind === "value" ? { ...atom, value: done.get(atom.value.id)! } : withKey({ ...atom, of: index(atom.of) });
-      return [{ atom: inner, coefficient: c }];
-    }),
-  });
-  visitValues(values, (v) => {
-    switch (v.kind) {
-      case "load":
-        done.set(v.id, { ...v, index: index(v.index), mask: v.mask && done.get(v.mask.id)! });
-        break;
-      case "index":
-        done.set(v.id, { ...v, index: index(v.index) });
-        break;
-      case "op":
-        done.set(v.id, { ...v, args: v.args.map((a) => done.get(a.id)!) });
-        break;
-      default:
-        done.set(v.id, v);
-    }
-  });
-  return { value: (v: Value<number>) => done.get(v.id)!, index };
-}
-
-const withKey = (atom: Extract<Atom, { kind: "div" | "mod" }>): Atom => {
-  const inner = `${atom.of.terms.map((t) => `${t.coefficient}*${t.atom.key}`).join("+")}+${atom.of.constant}`;
-  return { ...atom, key: `(${inner})${atom.kind === "div" ? "/" : "%"}${atom.by}` };
-};

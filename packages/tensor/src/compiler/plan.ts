@@ -56,8 +56,10 @@ export function makePlan({ device, leaves, outputs, donated = new Map(), setting
     if (draft.size === 0 && draft.kind !== "fused") continue;
     const { spec, slots } = writeKernel(draft, scheduled, buffers);
     if (spec.bindings.every((b) => b.access === "read")) continue;
-    kernels.push(spec);
-    launches.push({ executable: device.prepare(spec), slots });
+    for (const part of device.partsOf(spec)) {
+      kernels.push(part);
+      launches.push({ executable: device.prepare(part), slots });
+    }
   }
   return {
     slots: buffers.slots,

@@ -113,6 +113,8 @@ export interface Device {
   copy(from: Storage, to: Storage): void;
   /** @internal A copy in memory of its own, for a result that is more likely read than computed with. */
   copyOf(from: Storage): Storage;
+  /** @internal Kernels with the same bindings that together do what this one does. */
+  partsOf(kernel: KernelSpec): readonly KernelSpec[];
   /** @internal Compiles a kernel whose binding i is buffer i; cached by structure. */
   prepare(kernel: KernelSpec): Executable;
   /** @internal Runs launches in order on the given buffers. `replay` is the same object at every replay of a compiled plan: a place for cached bind groups. */

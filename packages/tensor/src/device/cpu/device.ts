@@ -133,6 +133,10 @@ export class CpuDevice implements Device {
     return to;
   }
 
+  partsOf(kernel: KernelSpec): readonly KernelSpec[] {
+    return [kernel];
+  }
+
   prepare(kernel: KernelSpec): Executable {
     if (kernel.kind === "loop") {
       const source = emitJavaScript(kernel, this.precision);

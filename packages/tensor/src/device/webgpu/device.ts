@@ -17,6 +17,7 @@ import {
 import { createStorage, joinArena, leaveArena, type Storage } from "../storage.ts";
 import { BindGroups, scratchParts } from "./bindGroups.ts";
 import { Commands, submitsOf } from "./commands.ts";
+import { partsOf } from "./emitMatmul.ts";
 import { emitWgsl } from "./emitWgsl.ts";
 import type { MatrixUnit } from "./matmul/matrixUnit.ts";
 import { leastSize } from "./matmul/tensorTiles.ts";
@@ -215,6 +216,10 @@ export class WebGpuDevice implements Device {
     const to = small ? this.own(this.pool.takePiece(), dtype, size) : this.allocate(dtype, size);
     this.copy(from, to);
     return to;
+  }
+
+  partsOf(kernel: KernelSpec): readonly KernelSpec[] {
+    return kernel.kind === "matmul" ? partsOf(kernel, this.target) : [kernel];
   }
 
   prepare(kernel: KernelSpec): Executable {

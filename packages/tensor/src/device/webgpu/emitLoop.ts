@@ -238,33 +238,39 @@ function emitArgmax(n: number, reduction: Reduction<number>, size: number, lanes
   body.line(`let r${n} = i32(r${n}p);`);
 }
 
+/** Statements for an element up to which a lane's next elements are written out beside it. */
+const mostLines = 32;
+
 /** A loop over the reduced elements of one lane, in row-major order; `k<n>` is the position. */
 function emitWalk(
   n: number,
   { firstVariable, shape }: Reduction<number>,
-  lanes: Lanes,
+  { lanes: step, ahead }: Lanes,
   blocked: { before: string; after: string } | undefined,
   body: Body,
   each: () => void,
 ): void {
   const k = `k${n}`;
   const size = sizeOf(shape);
-  const step = lanes.lanes;
   body.open(new Map(shape.map((_, i) => [firstVariable + i, shape.length === 1 ? k : `${k}v${i}`])));
   if (shape.length > 1) unravel(shape, k, `${k}v`, body);
   each();
   const lines = body.close();
   const begin = step > 1 ? "lane" : "0u";
-  if (blocked) {
-    body.line(`for (var ${k}b = ${begin}; ${k}b < ${size}u; ${k}b += ${step * stretch}u) {`);
-    body.line(`  ${blocked.before}`);
-    body.line(`  for (var ${k} = ${k}b; ${k} < min(${k}b + ${step * stretch}u, ${size}u); ${k} += ${step}u) {`);
-  } else body.line(`for (var ${k} = ${begin}; ${k} < ${size}u; ${k} += ${step}u) {`);
-  for (const line of lines) body.line(`  ${blocked ? "  " : ""}${line}`);
-  if (blocked) {
-    body.line("  }");
-    body.line(`  ${blocked.after}`);
-  }
+  const loop = (from: string, to: string, margin: string): void => {
+    body.line(`${margin}var ${k}n = ${from};`);
+    if (ahead > 1 && size > (ahead - 1) * step && lines.length <= mostLines) {
+      body.line(`${margin}for (; ${k}n + ${(ahead - 1) * step}u < ${to}; ${k}n += ${ahead * step}u) {`);
+      for (let i = 0; i < ahead; i++) body.line(`${margin}  { let ${k} = ${k}n + ${i * step}u; ${lines.join(" ")} }`);
+      body.line(`${margin}}`);
+    }
+    body.line(`${margin}for (; ${k}n < ${to}; ${k}n += ${step}u) { let ${k} = ${k}n; ${lines.join(" ")} }`);
+  };
+  if (!blocked) return loop(begin, `${size}u`, "");
+  body.line(`for (var ${k}b = ${begin}; ${k}b < ${size}u; ${k}b += ${step * stretch}u) {`);
+  body.line(`  ${blocked.before}`);
+  loop(`${k}b`, `min(${k}b + ${step * stretch}u, ${size}u)`, "  ");
+  body.line(`  ${blocked.after}`);
   body.line("}");
 }
 

@@ -4,6 +4,7 @@ import { sizeOf } from "../../shape.ts";
 import { emitLoop } from "./emitLoop.ts";
 import { matmulAsLoop } from "./matmul/asLoop.ts";
 import { emitBlockMatmul } from "./matmul/block.ts";
+import { ragged } from "./matmul/ragged.ts";
 import { emitTensorMatmul, planText, type TensorPlan } from "./matmul/tensorCore.ts";
 import { chooseTensorPlan, fitPlan } from "./matmul/tensorTiles.ts";
 import { emitTiledMatmul } from "./matmul/tiled.ts";
@@ -43,7 +44,15 @@ export function chooseMatmul(
   if (variants.matmul) return { variant: variants.matmul, slices: variants.slices ?? 1 };
   if (software) return { variant: m * n >= 16 ? "block" : "naive", slices: 1 };
   if (Math.min(m, n) < 8) return { variant: "vector", slices: 1 };
-  return chooseTile(kernel, workgroupBytes);
+  const { variant, slices } = chooseTile(kernel, workgroupBytes);
+  return { variant, slices };
+}
+
+/** The parts that a product is computed in: itself, or, where tiles compute it and leave little over, several. */
+export function partsOf(kernel: MatmulKernel, target: Target): readonly MatmulKernel[] {
+  const { variant } = chooseMatmul(kernel, target);
+  const free = !target.software && target.variants.matmul === undefined;
+  return free && variant in tiles ? ragged(kernel, target.workgroupBytes) : [kernel];
 }
 
 /** A matrix product as a program. */

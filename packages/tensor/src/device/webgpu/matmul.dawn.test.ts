@@ -3,9 +3,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { MatmulKernel, Value } from "../../compiler/kernel.ts";
 import { connectWebGpu } from "./connect.ts";
 import type { WebGpuDevice } from "./device.ts";
-import { chooseMatmul } from "./emitMatmul.ts";
+import { chooseMatmul, partsOf } from "./emitMatmul.ts";
 import { type MatmulShape, matmulKernel, productOracle, randomFloats } from "./fixtures/kernels.ts";
-import { runKernel } from "./fixtures/run.ts";
+import { runKernel, runKernels } from "./fixtures/run.ts";
+import { coreAndStrips } from "./matmul/ragged.ts";
 import type { MatmulVariant, Variants } from "./program.ts";
 
 // software drivers take seconds to compile a kernel with barriers: one tile stands for all, with every way of staging; `bench verify` and `bench sweep` check every one of them on a real GPU
@@ -102,6 +103,37 @@ for (const [matmul, slices] of large) {
   const few = [plain[3]!, batched[0]!, plain[2]!, batched[1]!];
   prove(`"${matmul}", ${slices} slices`, { matmul, slices }, (mode) => [few[mode]!], mirrored.slice(1));
 }
+
+describe("products a little larger than what tiles cover", () => {
+  test.each(modes)("a core and strips store what the whole does: %o", async (mode) => {
+    const device = await connectWebGpu();
+    const kernel = matmulKernel({ batch: [2], m: 19, n: 23, k: 37, pad: 3, offset: 5, epilogue, ...mode });
+    const buffers = kernel.bindings.map(({ size }, i) => randomFloats(i + 1, size));
+    const right = expected(kernel, buffers, true);
+    for (const [rows, columns] of [
+      [16, 20],
+      [19, 22],
+      [12, 23],
+    ] as const) {
+      const [, , out] = await runKernels(device, coreAndStrips(kernel, rows, columns), buffers);
+      expect(Math.max(...out!.map((x, i) => Math.abs(x - right[i]!)))).toBeLessThan(1e-5);
+    }
+    device.destroy();
+  });
+
+  test("which are cut, by shape", () => {
+    const target = { software: false, workgroupBytes: 32768, variants: {} };
+    const cut = (shape: MatmulShape, more = {}) =>
+      partsOf(matmulKernel(shape), { ...target, ...more }).map(({ m, n, k }) => [m, n, k].join("x"));
+    expect(cut({ m: 2049, n: 2049, k: 2049 })).toEqual(["2048x2048x2049", "1x2049x2049", "2048x1x2049"]);
+    expect(cut({ m: 4097, n: 4096, k: 4096 })).toEqual(["4096x4096x4096", "1x4096x4096"]);
+    expect(cut({ m: 4095, n: 4096, k: 4096 })).toEqual(["4095x4096x4096"]);
+    expect(cut({ m: 4104, n: 4104, k: 4096 })).toEqual(["4104x4104x4096"]);
+    expect(cut({ m: 2049, n: 2049, k: 2049, symmetric: true })).toEqual(["2049x2049x2049"]);
+    expect(cut({ m: 2049, n: 2049, k: 2049 }, { software: true })).toEqual(["2049x2049x2049"]);
+    expect(cut({ m: 8192, n: 50257, k: 768 })).toEqual(["8192x50257x768"]);
+  });
+});
 
 test("the variant depends on the class of device and the shape", () => {
   const chosen = (shape: MatmulShape, software = false, workgroupBytes = 32768) =>

@@ -11,6 +11,8 @@ export interface Lanes {
   readonly lanes: number;
   /** Neighbouring threads hold neighbouring points (else neighbouring lanes of one point). */
   readonly pointsFirst: boolean;
+  /** Elements of a lane whose loads are on their way before the first of them is joined. Order and bits do not depend on it. */
+  readonly ahead: number;
 }
 
 /** Threads in a workgroup: 256 is what every WebGPU device grants. */
@@ -19,11 +21,17 @@ const threads = 256;
 const powerOfTwo = (x: number, low: number, high: number): number =>
   Math.min(high, Math.max(low, 2 ** Math.floor(Math.log2(Math.max(1, x)))));
 
-export function chooseLanes(kernel: LoopKernel, { software, variants }: Target): Lanes {
+export function chooseLanes(kernel: LoopKernel, target: Target): Lanes {
+  // a load takes as long as hundreds of additions, except where a CPU plays the GPU
+  const { software, variants } = target;
+  return { ...chooseShare(kernel, target), ahead: software && variants.reduce === undefined ? 1 : 4 };
+}
+
+function chooseShare(kernel: LoopKernel, { software, variants }: Target): Omit<Lanes, "ahead"> {
   const length = Math.max(0, ...kernel.reductions.map((r) => sizeOf(r.shape)));
   const points = sizeOf(kernel.shape);
   const forced = variants.reduce;
-  const alone: Lanes = { points: software ? 64 : threads, lanes: 1, pointsFirst: true };
+  const alone = { points: software ? 64 : threads, lanes: 1, pointsFirst: true };
   if (length === 0 || forced === "thread" || (forced === undefined && (software || length < 32))) return alone;
 
   if (readsAlongReduction(kernel)) {
@@ -33,7 +41,7 @@ export function chooseLanes(kernel: LoopKernel, { software, variants }: Target):
   }
   // neighbouring points read neighbouring elements; more lanes the fewer the points
   if (forced === undefined && points >= 65536) return alone;
-  const lanes = powerOfTwo(length / 8, 4, points >= 16384 ? 8 : points >= 2048 ? 16 : 32);
+  const lanes = powerOfTwo(length / 8, 4, points >= 16384 ? 8 : points >= 8192 ? 16 : 32);
   return { points: threads / lanes, lanes, pointsFirst: true };
 }
 

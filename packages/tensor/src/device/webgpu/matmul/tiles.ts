@@ -28,18 +28,19 @@ const speeds: Readonly<Record<TileName, Speed>> = {
   "32x32x16/4x4": { rate: 27, enough: 5 },
 };
 
-/** A tile, and in how many slices k is cut. */
+/** A tile, in how many slices k is cut, and microseconds that the product takes, about. */
 export interface TileChoice {
   readonly variant: TileName;
   readonly slices: number;
+  readonly time: number;
 }
 
 /** Chooses by shape, among the tiles that a workgroup has memory for: slices decide the order of additions. */
 export function chooseTile(kernel: MatmulKernel, workgroupBytes: number): TileChoice {
   const fitting = (Object.keys(tiles) as TileName[]).filter((name) => tiledBytes(tiles[name]) <= workgroupBytes);
-  const { way, slices } = quickest(
+  const { way, slices, time } = quickest(
     kernel,
     fitting.map((variant) => ({ variant, tile: tiles[variant], speed: speeds[variant] })),
   );
-  return { variant: way.variant, slices };
+  return { variant: way.variant, slices, time };
 }
