@@ -1,5 +1,6 @@
 // cases.mjs: the cases of the JavaScript peers: the same for each, which says how it computes them.
 import { keller, listError, options, productError, runCases, scaledIdentityError, sizes } from "./common.mjs";
+import { runTraining } from "./training.mjs";
 
 /**
  * How a peer computes. Its arrays are opaque here, but for `dispose()`.
@@ -16,15 +17,20 @@ import { keller, listError, options, productError, runCases, scaledIdentityError
  * @property {(x: Array_, keller: number[]) => Array_} newtonSchulz five steps on a square
  * @property {(p: Array_, m: Array_, v: Array_, g: Array_) => Array_[]} adamw the first step: p, m and v afterwards
  * @property {(step: Function, state: Array_[], g: Array_) => Array_[]} update the state after a compiled step; the old one is gone, `g` is kept
+ * @property {(decoder: import("./training.mjs").Decoder, optimizer: string) => import("./training.mjs").Training} training
  *
  * @typedef {any} Array_
  */
 
 /** Runs the suite that was asked for. @param {Peer} peer */
 export async function runPeer(peer) {
-  const suites = { kernels: kernelCases, optim: optimCases };
+  const suites = {
+    kernels: () => runCases(peer.framework, kernelCases(peer)),
+    optim: () => runCases(peer.framework, optimCases(peer)),
+    train: () => runTraining(peer),
+  };
   const suite = suites[options.suite];
-  if (suite) await runCases(peer.framework, suite(peer));
+  if (suite) await suite();
   else {
     const missing = `no cases of "${options.suite}" are written for it`;
     console.log(JSON.stringify({ framework: peer.framework, missing }));

@@ -9,6 +9,8 @@ export const { values: options } = parseArgs({
     budget: { type: "string", default: "0.25" },
     filter: { type: "string", default: "" },
     small: { type: "boolean", default: false },
+    models: { type: "string" },
+    optimizers: { type: "string" },
   },
 });
 

@@ -6,6 +6,7 @@ import { options, provideWebGpu } from "./common.mjs";
 const backend = options.device === "webgpu" ? "webgpu" : "wasm";
 if (backend === "webgpu") await provideWebGpu();
 const { blockUntilReady, defaultDevice, init, jit, nn, numpy: np, random } = await import("@jax-js/jax");
+const { adamw, newtonSchulz, training } = await import("./trainJaxjs.mjs");
 if (!(await init(backend)).includes(backend)) throw new Error(`jax-js has no ${backend} backend here`);
 defaultDevice(backend);
 
@@ -25,20 +26,8 @@ await runPeer({
     sumColumns: (x) => np.sum(x, 0),
     softmax: (x) => nn.softmax(x, -1),
   },
-  newtonSchulz(x, [a, b, c]) {
-    let X = x.ref.div(np.sqrt(np.sum(np.square(x))));
-    for (let i = 0; i < 5; i++) {
-      const A = np.matmul(X.ref, X.ref.transpose());
-      const B = A.ref.mul(b).add(np.matmul(A.ref, A).mul(c));
-      X = X.ref.mul(a).add(np.matmul(B, X));
-    }
-    return X;
-  },
-  adamw(p, m, v, g) {
-    const m1 = m.mul(0.9).add(g.ref.mul(0.1));
-    const v1 = v.mul(0.999).add(g.ref.mul(g).mul(0.001));
-    const step = m1.ref.div(1 - 0.9).div(np.sqrt(v1.ref.div(1 - 0.999)).add(1e-8));
-    return [p.ref.sub(step.add(p.mul(0.1)).mul(0.01)), m1, v1];
-  },
+  newtonSchulz,
+  adamw: (p, m, v, g) => adamw(p, m, v, g, 0.01, [1 - 0.9, 1 - 0.999]),
   update: (step, state, g) => step(...state, g.ref),
+  training,
 });

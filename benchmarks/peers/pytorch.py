@@ -21,6 +21,7 @@ parser.add_argument("--device", default="cpu")  # the benchmarks' word: webgpu m
 parser.add_argument("--budget", type=float, default=0.25)
 parser.add_argument("--filter", default="")
 parser.add_argument("--models", default="0.87M,10M,163M")
+parser.add_argument("--optimizers", default="adamw,muon")
 parser.add_argument("--steps", type=int, default=20)
 parser.add_argument("--small", action="store_true")
 options = parser.parse_args()
@@ -175,8 +176,11 @@ def optim():
 
 
 def train():
+    optimizers = options.optimizers.split(",")
+    if unknown := [o for o in optimizers if o not in ("adamw", "muon")]:
+        line(missing=f"not written for it: {', '.join(unknown)}")
     for name in options.models.split(","):
-        for optimizer in ("adamw", "muon"):
+        for optimizer in (o for o in optimizers if o not in unknown):
             for dtype in ("f32", "bf16"):
                 if options.filter not in f"train {name} {optimizer}":
                     continue

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 # name: batch, tokens, vocabulary, width, layers, heads
 models = {
+    "5K": (2, 16, 64, 16, 1, 2),
     "0.87M": (16, 128, 256, 128, 4, 4),
     "10M": (16, 256, 4096, 320, 6, 5),
     "163M": (8, 1024, 50257, 768, 12, 12),

@@ -143,6 +143,24 @@ test("peers: lines are passed on, and one that cannot run is named with the reas
   expect(context.report.failures).toBe(0);
 });
 
+test("peers: models and optimizers that were asked for are theirs too; lines of training steps are passed on", async () => {
+  const { context, printed } = await contextOf();
+  const options = readOptions(["train", "--models", "5K,10M", "--optimizers", "adamw"])!;
+  const program = `const asked = process.argv.slice(1).join(" ");
+    console.log(JSON.stringify({ framework: "A", name: "train 5K adamw", median_ms: 1, first_loss: 4.1, loss: 3.6, asked }));`;
+  await runPeers(context, options, [{ name: "A", command: [process.execPath, "-e", program, "--"] }]);
+  expect(printed.slice(1).map((text) => JSON.parse(text) as Line)).toEqual([
+    {
+      framework: "A",
+      name: "train 5K adamw",
+      median_ms: 1,
+      first_loss: 4.1,
+      loss: 3.6,
+      asked: "--suite train --device cpu --budget 0.001 --filter  --small --models 5K,10M --optimizers adamw",
+    },
+  ]);
+});
+
 test("a wrong result is a failure, and the next case goes on", async () => {
   const { context, printed } = await contextOf();
   const sum = {

@@ -38,15 +38,20 @@ export async function runPeers(context: Context, options: Options, list: readonl
 /** Runs one peer. @returns why it did not run to its end, if it did not */
 async function runPeer(
   { device, small, budget, report }: Context,
-  { suite, filter }: Options,
+  { suite, filter, models, optimizers }: Options,
   peer: Peer,
   folder: string,
 ): Promise<string | undefined> {
   const problem = peer.packages ? installed(folder) : undefined;
   if (problem !== undefined) return problem;
   const [program, ...script] = peer.command;
-  const asked = ["--suite", suite, "--device", device.kind, "--budget", String(budget), "--filter", filter];
-  const child = spawn(program, [...script, ...asked, ...(small ? ["--small"] : [])], {
+  const asked = [
+    ...["--suite", suite, "--device", device.kind, "--budget", String(budget), "--filter", filter],
+    ...(small ? ["--small"] : []),
+    ...(models ? ["--models", models.join(",")] : []),
+    ...(optimizers ? ["--optimizers", optimizers.join(",")] : []),
+  ];
+  const child = spawn(program, [...script, ...asked], {
     cwd: folder,
     stdio: ["ignore", "pipe", "pipe"],
   });
