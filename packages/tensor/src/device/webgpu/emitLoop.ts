@@ -266,7 +266,10 @@ function emitWalk(
     }
     body.line(`${margin}for (; ${k}n < ${to}; ${k}n += ${step}u) { let ${k} = ${k}n; ${lines.join(" ")} }`);
   };
-  if (!blocked) return loop(begin, `${size}u`, "");
+  if (!blocked) {
+    loop(begin, `${size}u`, "");
+    return;
+  }
   body.line(`for (var ${k}b = ${begin}; ${k}b < ${size}u; ${k}b += ${step * stretch}u) {`);
   body.line(`  ${blocked.before}`);
   loop(`${k}b`, `min(${k}b + ${step * stretch}u, ${size}u)`, "  ");
