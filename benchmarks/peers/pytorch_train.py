@@ -126,13 +126,15 @@ def run(name, optimizer_name, dtype, device, options, fast, settle):
     ids = torch.randint(vocabulary, (batch, tokens), device=device)
 
     def step():
+        if options.mode == "expert":
+            torch.compiler.cudagraph_mark_step_begin()  # what graphs gave before may be written over
         model.zero_grad(set_to_none=options.mode == "plain")
         with torch.autocast(device, torch.bfloat16, enabled=dtype == "bf16"):
             loss = loss_of(ids)
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
-        return loss
+        return loss.detach().clone()
 
     start = time.perf_counter()
     first_loss = step().item()

@@ -21,8 +21,11 @@ const most = 25;
 /** Work that one submission holds where calls may share it, milliseconds, and the most calls. */
 const submission = { ms: 1, calls: 16 };
 
-/** Milliseconds for which a GPU that has idled, as while a kernel was compiled, is slower: nothing counts before. */
-const warmUp = 300;
+/**
+ * A GPU that has idled, as while a kernel was compiled, is slower at first: nothing counts before it has worked for so many milliseconds,
+ * nor, up to the second figure, before samples are within this factor of the fastest.
+ */
+const warmUp = { least: 300, most: 800, steady: 1.02 };
 
 /**
  * Calls in a sample, and milliseconds up to which it may take longer for their sake: what JavaScript does before the GPU has something
@@ -58,7 +61,7 @@ export async function measure(device: Device, call: () => void, options: Measure
     return performance.now() - start;
   };
   const slow = device.kind === "cpu" || device.software;
-  const end = performance.now() + (slow ? 0 : warmUp);
+  const begin = performance.now();
   let calls = 1;
   let time = await sample(1);
   // long enough samples: a tenth of the budget
@@ -68,7 +71,13 @@ export async function measure(device: Device, call: () => void, options: Measure
     time = await sample(calls);
   }
   if (together) perSubmit = Math.max(1, Math.min(submission.calls, Math.floor((submission.ms * calls) / time)));
-  while (performance.now() < end) await sample(calls);
+  let fastest = Number.POSITIVE_INFINITY;
+  for (let warm = slow; !warm; ) {
+    const t = await sample(calls);
+    fastest = Math.min(fastest, t);
+    const spent = performance.now() - begin;
+    warm = spent > warmUp.most || (spent > warmUp.least && t < warmUp.steady * fastest);
+  }
   const times: number[] = [];
   let spent = 0;
   while (times.length < fewest || (spent < budget * 1000 && times.length < most)) {

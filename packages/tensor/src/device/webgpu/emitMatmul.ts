@@ -43,10 +43,16 @@ export function chooseMatmul(
   if (tensor) return { variant: "tensor", slices: tensor.slices, tensor };
   if (variants.matmul) return { variant: variants.matmul, slices: variants.slices ?? 1 };
   if (software) return { variant: m * n >= 16 ? "block" : "naive", slices: 1 };
-  if (Math.min(m, n) < 8) return { variant: "vector", slices: 1 };
+  if (Math.min(m, n) < 8 && isAlongK(kernel)) return { variant: "vector", slices: 1 };
   const { variant, slices } = chooseTile(kernel, workgroupBytes);
   return { variant, slices };
 }
+
+/**
+ * Whether the larger operand of a product with few rows, or columns, lies along k, where a reduction's threads read it. If it does
+ * not, slices of k in tiles read more of it at a time than so few points do.
+ */
+const isAlongK = ({ m, n, a, b }: MatmulKernel): boolean => (m <= n ? b.rowStride : a.columnStride) === 1;
 
 /** The parts that a product is computed in: itself, or, where tiles compute it and leave little over, several. */
 export function partsOf(kernel: MatmulKernel, target: Target): readonly MatmulKernel[] {

@@ -148,7 +148,10 @@ test("the variant depends on the class of device and the shape", () => {
   expect(chosen({ m: 768, n: 768, k: 8192 })).toEqual(tile("128x128x16/8x16", 11));
   expect(chosen({ m: 128, n: 128, k: 2048 })).toEqual(tile("32x32x16/4x4", 16));
   expect(chosen({ m: 128, n: 128, k: 64 })).toEqual(tile("32x32x16/4x4"));
-  expect(chosen({ m: 1, n: 4096, k: 4096 })).toEqual(tile("vector"));
+  expect(chosen({ m: 1, n: 4096, k: 4096, transposeB: true })).toEqual(tile("vector"));
+  expect(chosen({ m: 4096, n: 1, k: 4096 })).toEqual(tile("vector"));
+  // where neighbours in memory are columns, tiles read more at a time
+  expect(chosen({ m: 1, n: 4096, k: 4096 })).toEqual(tile("32x32x16/4x4", 8));
   // the largest tile takes a little more than what every device grants
   expect(chosen({ m: 4096, n: 4096, k: 4096 }, false, 16384)).toEqual(tile("64x64x16/8x8"));
 });
