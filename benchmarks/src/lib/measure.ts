@@ -14,8 +14,8 @@ export function summarise(times: readonly number[]): Timing {
   return { median_ms: sorted[sorted.length >> 1]!, min_ms: sorted[0]!, max_ms: sorted[sorted.length - 1]! };
 }
 
-/** Fewest and most samples of a case. */
-const fewest = 3;
+/** Fewest samples of a case, and on a CPU; most. The host of a GPU may be held up for tens of milliseconds: a few samples, not half. */
+const fewest = { gpu: 7, cpu: 3 };
 const most = 25;
 
 /** Work that one submission holds where calls may share it, milliseconds, and the most calls. */
@@ -35,7 +35,7 @@ const ahead = { calls: 10, ms: 300 };
 
 /** How to measure. */
 export interface MeasureOptions {
-  /** Seconds to spend on samples, about; calls that are too slow for it are still timed three times. */
+  /** Seconds to spend on samples, about; calls that are too slow for it are still timed seven times, three on a CPU. */
   readonly budget: number;
   /**
    * Whether short calls share a submission, as the kernels of a training step do; default false: each is submitted by itself, as
@@ -80,7 +80,7 @@ export async function measure(device: Device, call: () => void, options: Measure
   }
   const times: number[] = [];
   let spent = 0;
-  while (times.length < fewest || (spent < budget * 1000 && times.length < most)) {
+  while (times.length < (slow ? fewest.cpu : fewest.gpu) || (spent < budget * 1000 && times.length < most)) {
     const t = await sample(calls);
     times.push(t / calls);
     spent += t;
