@@ -101,6 +101,7 @@ const columns: Readonly<Record<string, readonly Column[]>> = {
     column("dtype", "dtype"),
     column("variant", "kernel"),
     column("ms", "median_ms"),
+    column("least, ms", "min_ms"),
     rate,
     column("floor, ms", "floor_ms"),
     column("against the dividing size", "ratio"),
@@ -110,6 +111,7 @@ const columns: Readonly<Record<string, readonly Column[]>> = {
     column("shape", "shape"),
     column("dtype", "dtype"),
     column("ms", "median_ms"),
+    column("least, ms", "min_ms"),
     rate,
     column("floor, ms", "floor_ms"),
     column("dispatches", "dispatches"),
@@ -155,7 +157,7 @@ function caseTable(suite: string, all: readonly Line[]): string {
   ];
   const rows = lines.filter((l) => own === undefined || l.framework === undefined);
   const alone = others.flatMap((f) => lines.filter((l) => l.framework === f && !rows.some((r) => id(r) === id(l))));
-  return markdown(shown, [...rows, ...alone.map((l) => ({ ...l, median_ms: undefined }))]);
+  return markdown(shown, [...rows, ...alone.map((l) => ({ ...l, median_ms: undefined, min_ms: undefined }))]);
 }
 
 /** Proofs by the variant that was forced: how many, how many wrong, and the largest error. */
