@@ -10,7 +10,7 @@ export type { TensorPlan, TensorTile } from "./device/webgpu/matmul/tensorCore.t
 export { type TensorKind, tensorKinds } from "./device/webgpu/matmul/tensorTiles.ts";
 export type { TileName } from "./device/webgpu/matmul/tiles.ts";
 export type { ElementWiseVariant, MatmulVariant, ReduceVariant, Variants } from "./device/webgpu/program.ts";
-export type { DType, Precision, TypedArray } from "./dtype.ts";
+export type { DType, Precision, StoredType, TypedArray } from "./dtype.ts";
 export {
   DeviceError,
   type DeviceErrorCode,
