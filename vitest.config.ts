@@ -4,6 +4,7 @@
 //   x.gpu.test.ts        dawn and chromium        x.cpu.test.ts    cpu (the CPU device itself)
 //   x.dawn.test.ts       dawn                     x.node.test.ts   cpu (needs files or processes, not a device)
 // examples and benchmarks are Node programs: their x.test.ts run in cpu only.
+import { availableParallelism } from "node:os";
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 import { chromiumHost, dawnHost } from "./scripts/lib/hosts.mjs";
@@ -22,6 +23,7 @@ export default defineConfig(async () => ({
   test: {
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    maxWorkers: availableParallelism(), // vitest leaves one core free, which is half of two
     isolate: false, // files share their host's device, so that a kernel is compiled once for all of them
     projects: [...cpu(), ...(await dawn()), ...(await chromium())],
   },

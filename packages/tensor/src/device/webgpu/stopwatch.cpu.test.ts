@@ -30,8 +30,8 @@ describe("launchTimes", () => {
 
 describe("a program's variant is the kernel that was chosen", () => {
   const named = ({ variant, passes }: Program): [string, number] => [variant, passes.length];
-  const product = (software: boolean, variants: Variants, m = 64): [string, number] =>
-    named(emitMatmul(matmulKernel({ m, n: 64, k: 512 }), { software, workgroupBytes: 16384, variants }));
+  const product = (software: boolean, variants: Variants, shape = {}): [string, number] =>
+    named(emitMatmul(matmulKernel({ m: 64, n: 64, k: 512, ...shape }), { software, workgroupBytes: 16384, variants }));
   const loop = (size: number, length: number, variants: Variants = {}): [string, number] => {
     const index = affine(0, [0, size, length], ...(length > 1 ? ([[1, length, 1]] as const) : []));
     const value = { kind: "load", id: 1, dtype: "f32", source: 0, index, mask: undefined } as const;
@@ -57,7 +57,7 @@ describe("a program's variant is the kernel that was chosen", () => {
 
   test("of products; one split along k has two dispatches", () => {
     expect(product(true, {})).toEqual(["matmul block", 1]);
-    expect(product(false, {}, 4)).toEqual(["matmul vector", 1]);
+    expect(product(false, {}, { m: 4, transposeB: true })).toEqual(["matmul vector", 1]);
     expect(product(false, { matmul: "64x64x16/8x8" })).toEqual(["matmul 64x64x16/8x8", 1]);
     expect(product(false, { matmul: "32x32x16/4x4", slices: 2 })).toEqual(["matmul 32x32x16/4x4, 2 slices", 2]);
   });
