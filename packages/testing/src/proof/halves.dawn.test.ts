@@ -121,25 +121,19 @@ for (const [how, device] of Object.entries(devices))
       expect(half("read").length).toBe(readers);
     });
 
-test.each([{ merge: false }, { fuse: false }, { maxBindings: 4 }])(
-  "pieces of a concat, scheduled with %o",
-  async (how) => {
-    const { inputs, run } = examples["pieces of a concat, one of them twice"]!;
-    const given = inputs.map((input) => input(devices.chosen!));
-    const results = [0, Number.POSITIVE_INFINITY].map((halfFlops) => {
-      const call = compile((list: Tensor[]) => run(...list), { scheduler: { ...how, halfFlops } });
-      return Promise.all(call(given).map((t) => t.data()));
-    });
-    expect(await results[0]).toEqual(await results[1]);
-  },
-);
+test.each([{ merge: false }, { maxBindings: 4 }])("pieces of a concat, scheduled with %o", async (how) => {
+  const { inputs, run } = examples["pieces of a concat, one of them twice"]!;
+  const given = inputs.map((input) => input(devices.chosen!));
+  const results = [0, Number.POSITIVE_INFINITY].map((halfFlops) => {
+    const call = compile((list: Tensor[]) => run(...list), { scheduler: { ...how, halfFlops } });
+    return Promise.all(call(given).map((t) => t.data()));
+  });
+  expect(await results[0]).toEqual(await results[1]);
+});
 
 test("Muon of a wide and a tall matrix: no product packs or rounds what it reads", async () => {
   const device = devices.chosen!;
-  const steps = [
-    [3.4, -4.7, 2.0],
-    [2, -1.5, 0.5],
-  ] as const;
+  const steps = [[2, -1.5, 0.5]] as const;
   const optimizer = muon({ learningRate: 0.1, newtonSchulz: steps });
   const shapes = { wide: [16, 32], tall: [32, 16] };
   const make = (seed: number) =>

@@ -16,7 +16,7 @@ import {
   workgroupNumber,
 } from "./program.ts";
 import { chooseLanes, type Lanes } from "./reduceRegime.ts";
-import { chooseWide, emitWide, emitWideStores, type Wide, type WideSpace, wideStores } from "./wide.ts";
+import { chooseWide, emitWide, emitWideStores, isWorthWide, type Wide, type WideSpace, wideStores } from "./wide.ts";
 
 /** Statements that store `stores`: every value first, then every write. */
 export function emitStores({ stores, bindings }: Pick<LoopKernel, "stores" | "bindings">, body: Body): void {
@@ -39,7 +39,7 @@ export function emitLoop(kernel: LoopKernel, target: Target): Program {
   if (wide) return emitWide(kernel, wide, target);
   const lanes = chooseLanes(kernel, target);
   const { workgroups, width } = grid(label, Math.ceil(points / lanes.points));
-  const wideSpread = spread && chooseWideSpread(kernel, spread);
+  const wideSpread = spread && chooseWideSpread(kernel, spread, target);
   const vec4 = wideSpread?.vec4 ?? new Set();
   const body = new Body(new Map(shape.map((_, i) => [i, `v${i}`])), {
     load: (b, at) => elementText(bindings[b]!, b, vec4.has(b), at),
@@ -108,7 +108,8 @@ const spreadSpace = ({ bindings }: LoopKernel, { firstVariable, shape, stores }:
 });
 
 /** Whether elements beside the points can be stored four at a time, and how. */
-function chooseWideSpread(kernel: LoopKernel, spread: Spread<number>): Wide | undefined {
+function chooseWideSpread(kernel: LoopKernel, spread: Spread<number>, target: Target): Wide | undefined {
+  if (!isWorthWide(sizeOf(kernel.shape) * sizeOf(spread.shape), target)) return undefined;
   const wide = wideStores(spreadSpace(kernel, spread));
   const byPoints = kernel.stores.map((s) => s.target);
   return wide && !byPoints.some((b) => wide.vec4.has(b)) ? wide : undefined;

@@ -60,12 +60,13 @@ const isAligned = (index: Index, variable: number): boolean =>
     atom.kind === "variable" && atom.variable === variable ? coefficient === 1 : coefficient % 4 === 0,
   );
 
+/** Whether so many points are done four at a time, where that is possible. */
+export const isWorthWide = (points: number, { variants: { elementWise: forced } }: Target): boolean =>
+  forced ? forced === "wide" : points >= smallest;
+
 /** How a kernel can be done four points at a time, or undefined where it cannot or should not. */
-export function chooseWide(kernel: LoopKernel, { variants }: Target): Wide | undefined {
-  const forced = variants.elementWise;
-  if (kernel.reductions.length > 0 || forced === "scalar") return undefined;
-  return forced === "wide" || sizeOf(kernel.shape) >= smallest ? wideStores(kernel) : undefined;
-}
+export const chooseWide = (kernel: LoopKernel, target: Target): Wide | undefined =>
+  kernel.reductions.length === 0 && isWorthWide(sizeOf(kernel.shape), target) ? wideStores(kernel) : undefined;
 
 /** Stores over a space. */
 export interface WideSpace extends Pick<LoopKernel, "shape" | "stores" | "bindings"> {
