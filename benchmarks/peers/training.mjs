@@ -22,7 +22,7 @@ const optimizers = ["adamw", "muon"];
 export const rates = { adamw: 1e-3, muon: 2e-3 };
 
 /** Shapes of the parameters by name; a matrix is [in, out]. @param {Decoder} decoder @returns {Record<string, number[]>} */
-export function parameterShapes({ vocabulary, width, layers }) {
+function parameterShapes({ vocabulary, width, layers }) {
   const square = [width, width];
   const layer = (i) => ({
     [`${i}.norm1`]: [width],

@@ -4,7 +4,7 @@ import { sizeOf } from "../../shape.ts";
 import { emitLoop } from "./emitLoop.ts";
 import { matmulAsLoop } from "./matmul/asLoop.ts";
 import { emitBlockMatmul } from "./matmul/block.ts";
-import { ragged } from "./matmul/ragged.ts";
+import { fewRows, ragged } from "./matmul/ragged.ts";
 import { emitTensorMatmul, planText, type TensorPlan } from "./matmul/tensorCore.ts";
 import { chooseTensorPlan, fitPlan } from "./matmul/tensorTiles.ts";
 import { emitTiledMatmul } from "./matmul/tiled.ts";
@@ -43,7 +43,7 @@ export function chooseMatmul(
   if (tensor) return { variant: "tensor", slices: tensor.slices, tensor };
   if (variants.matmul) return { variant: variants.matmul, slices: variants.slices ?? 1 };
   if (software) return { variant: m * n >= 16 ? "block" : "naive", slices: 1 };
-  if (Math.min(m, n) < 8 && isAlongK(kernel)) return { variant: "vector", slices: 1 };
+  if (Math.min(m, n) <= fewRows && isAlongK(kernel)) return { variant: "vector", slices: 1 };
   const { variant, slices } = chooseTile(kernel, workgroupBytes);
   return { variant, slices };
 }

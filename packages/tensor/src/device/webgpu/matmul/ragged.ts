@@ -5,12 +5,12 @@ import { addIndex, constantIndex, variableIndex } from "../../../compiler/affine
 import type { MatmulKernel } from "../../../compiler/kernel.ts";
 import { substitution } from "../../../compiler/substitute.ts";
 import { sizeOf } from "../../../shape.ts";
-import { chooseTile } from "./tiles.ts";
+import { chooseTile, tiles } from "./tiles.ts";
 
-/** Rows and columns of the largest tile. */
-const side = 128;
-/** Most rows or columns in a strip: so many still are matrix times vectors. */
-const widest = 7;
+/** Rows, and columns, of the largest tile. */
+const side = tiles["128x128x16/8x16"].rows;
+/** So many rows, or columns, still are a matrix times vectors: the most in a strip. */
+export const fewRows = 7;
 /** What a strip takes, microseconds: its launch, and reading the whole other operand at so many bytes a microsecond. */
 const launch = 5;
 const bytes = 1e6;
@@ -18,11 +18,10 @@ const bytes = 1e6;
 /** The parts of a product on a GPU whose tiles take up to `workgroupBytes`: itself, or a core and its strips where those are faster. */
 export function ragged(kernel: MatmulKernel, workgroupBytes: number): readonly MatmulKernel[] {
   const { batch, m, n, k, symmetric } = kernel;
-  if (symmetric || k === 0) return [kernel];
+  if (symmetric || coresOf(m).length + coresOf(n).length === 2) return [kernel];
   const time = (rows: number, columns: number): number =>
     chooseTile({ ...kernel, m: rows, n: columns }, workgroupBytes).time;
   const strip = (across: number): number => launch + (4 * sizeOf(batch) * across * k) / bytes;
-  if (coresOf(m).length + coresOf(n).length === 2) return [kernel];
   let best = { rows: m, columns: n, time: time(m, n) };
   for (const rows of coresOf(m))
     for (const columns of coresOf(n)) {
@@ -45,7 +44,7 @@ export function coreAndStrips(kernel: MatmulKernel, rows: number, columns: numbe
 
 /** A side itself, and without what is left of it by tiles, where that is little. */
 const coresOf = (size: number): number[] =>
-  size > side && size % side > 0 && size % side <= widest ? [size, size - (size % side)] : [size];
+  size > side && size % side > 0 && size % side <= fewRows ? [size, size - (size % side)] : [size];
 
 type Range = readonly [from: number, to: number];
 
